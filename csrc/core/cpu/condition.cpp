@@ -1,0 +1,660 @@
+// SPDX-License-Identifier: Apache-2.0
+// Forward conditioning for diagonal, cross and dense priors.
+//
+// Per item: (1) A and G m in one pass over the points, (2) rank-sized algebra, (3) mean, variance and factor in a
+// second pass, and, in double precision, (4) passes that correct alpha until G m' + R alpha = b to rounding.
+// For a diagonal prior C = G diag(s) is never formed: A = B B' with B = G diag(sqrt(s)).
+#include "product.hpp"
+#include "parallel.hpp"
+#include "small.hpp"
+
+namespace physcon::PHYSCON_ISA_NAMESPACE {
+namespace {
+
+constexpr int correction_limit = 6;
+// Below this scaled pivot the explicit inverse factor is applied in double precision for float data too.
+constexpr double benign_pivot = 1e-3;
+// Above this leverage s_i g_i' A^-1 g_i, s_i (1 - leverage) cancels and the Joseph form is summed instead.
+constexpr double joseph_leverage = 0.9;
+
+template <typename T>
+class Forward {
+  public:
+    Forward(const ConditionArgs<T>& args, const Executor& executor, void* workspace)
+        : a_(args),
+          executor_(executor),
+          n_(args.n),
+          rank_(args.rank),
+          chunks_(chunk_count(args.n)),
+          lower_(args.cross.data == nullptr && args.covariance.data == nullptr),
+          by_item_(args.batch >= executor.threads || chunks_ == 1),
+          slots_(by_item_ ? smaller<int64_t>(larger(executor.threads, 1), larger<int64_t>(args.batch, 1))
+                          : larger(executor.threads, 1)),
+          arena_(workspace) {
+        const int64_t pr = padded_rank(rank_);
+        states_ = arena_.take<State>(slots_);
+        for (int64_t s = 0; s < slots_; ++s) {
+            State state;
+            if (by_item_ || s == 0) {
+                state.partial = arena_.take<double>(chunks_ * partial_size());
+                state.gram = arena_.take<double>(rank_ * rank_);
+                state.factored = arena_.take<double>(rank_ * rank_);
+                state.inverse = arena_.take<double>(rank_ * rank_);
+                state.vectors = arena_.take<double>(4 * rank_);
+                state.flags = arena_.take<Flags>(1);
+                state.diagonal = args.covariance.data == nullptr ? nullptr : arena_.take<T>(n_);
+                state.left_packed = args.covariance.data == nullptr ? nullptr : arena_.take<T>(pr * n_);
+            } else {  // one item at a time is shared by all slots
+                const State& first = measured_;
+                state.partial = first.partial, state.gram = first.gram, state.factored = first.factored;
+                state.inverse = first.inverse, state.vectors = first.vectors, state.flags = first.flags;
+                state.diagonal = first.diagonal, state.left_packed = first.left_packed;
+            }
+            state.left = arena_.take<double>(pr * block);
+            state.right = lower_ ? state.left : arena_.take<double>(pr * block);
+            state.lanes = arena_.take<double>(gram_lanes(rank_, lower_) + rank_ * width<double>);
+            state.packed = arena_.take<double>(pr * pr);
+            state.points = arena_.take<double>(pr * block);
+            state.gain = arena_.take<double>(rank_);
+            state.four = arena_.take<T>(tile_rows * rank_);
+            if (s == 0) measured_ = state;
+            if (workspace != nullptr) states_[s] = state;
+        }
+    }
+
+    std::size_t workspace_size() const { return arena_.used(); }
+
+    void run() {
+        if (a_.batch == 0) return;
+        for (int64_t s = 0; s < slots_; ++s) zero_padding(states_[s]);
+        if (by_item_) {
+            run_indices(executor_, a_.batch, [&](int64_t slot, int64_t b) { item(states_[slot], b); });
+            return;
+        }
+        for (int64_t b = 0; b < a_.batch; ++b) item_in_chunks(b);
+    }
+
+  private:
+    struct Flags {
+        bool wide;      // apply the inverse factor in double precision
+        bool finite;
+    };
+    struct State {
+        double *partial, *gram, *factored, *inverse, *vectors;
+        Flags* flags;
+        T *diagonal, *left_packed;                            // dense prior only
+        double *left, *right, *lanes, *packed, *points, *gain;  // scratch of one thread
+        T* four;
+    };
+    // Partial sums of a chunk: A, then G m; the correction passes reuse them for (high, low, magnitude).
+    int64_t partial_size() const { return rank_ * rank_ + 3 * rank_; }
+
+    const T* rows(int64_t b) const { return a_.rows.item(b); }
+    const T* mean(int64_t b) const { return a_.mean.item(b); }
+    const T* variance(const State& s, int64_t b) const {
+        return s.diagonal != nullptr ? s.diagonal : a_.variance.item(b);
+    }
+    /// C of a cross or dense prior.
+    const T* cross(int64_t b) const {
+        return a_.covariance.data != nullptr ? a_.cross_out + b * rank_ * n_ : a_.cross.item(b);
+    }
+    /// What V = L^-1 (this) needs besides a scaling by s for a diagonal prior: G, or C.
+    const T* source(int64_t b) const { return lower_ ? rows(b) : cross(b); }
+    double* cholesky(int64_t b) const { return a_.cholesky_out + b * rank_ * rank_; }
+    double* multipliers(int64_t b) const { return a_.multipliers_out + b * rank_; }
+    std::int32_t* info(int64_t b) const { return a_.info_out + b * rank_; }
+
+    void zero_padding(State& s) const {
+        for (int64_t i = rank_ * block; i < padded_rank(rank_) * block; ++i) s.left[i] = s.right[i] = s.points[i] = 0;
+    }
+
+    void item(State& s, int64_t b) const {
+        if (a_.covariance.data != nullptr) {
+            prepare_dense(s, b);
+            for (int64_t panel = 0; panel * column_panel < n_; ++panel) cross_panel(s, b, panel);
+        }
+        for (int64_t c = 0; c < chunks_; ++c) gram(s, b, c);
+        solve(s, b);
+        for (int64_t c = 0; c < chunks_; ++c) apply(s, b, c);
+        if constexpr (sizeof(T) == 8) {
+            for (int i = 0; i < correction_limit; ++i) {
+                for (int64_t c = 0; c < chunks_; ++c) residual(s, b, c);
+                if (!correction(s, b)) break;
+                for (int64_t c = 0; c < chunks_; ++c) shift(s, b, c);
+            }
+        }
+        if (a_.covariance_out != nullptr) {
+            for (int64_t i = 0; i < n_; i += tile_rows) covariance_rows(s, b, i);
+        }
+    }
+
+    void item_in_chunks(int64_t b) const {
+        const auto over = [&](int64_t count, auto&& body) {
+            run_indices(executor_, count, [&](int64_t slot, int64_t i) { body(states_[slot], i); });
+        };
+        if (a_.covariance.data != nullptr) {
+            prepare_dense(states_[0], b);
+            over((n_ + column_panel - 1) / column_panel, [&](State& s, int64_t panel) { cross_panel(s, b, panel); });
+        }
+        over(chunks_, [&](State& s, int64_t c) { gram(s, b, c); });
+        solve(states_[0], b);
+        over(chunks_, [&](State& s, int64_t c) { apply(s, b, c); });
+        if constexpr (sizeof(T) == 8) {
+            for (int i = 0; i < correction_limit; ++i) {
+                over(chunks_, [&](State& s, int64_t c) { residual(s, b, c); });
+                if (!correction(states_[0], b)) break;
+                over(chunks_, [&](State& s, int64_t c) { shift(s, b, c); });
+            }
+        }
+        if (a_.covariance_out != nullptr) {
+            over((n_ + tile_rows - 1) / tile_rows, [&](State& s, int64_t i) { covariance_rows(s, b, i * tile_rows); });
+        }
+    }
+
+    // ---- dense prior -------------------------------------------------------------------------------------------
+    void prepare_dense(State& s, int64_t b) const {
+        const T* covariance = a_.covariance.item(b);
+        for (int64_t i = 0; i < n_; ++i) s.diagonal[i] = covariance[i * (n_ + 1)];
+        pack_rows(rows(b), rank_, n_, s.left_packed);
+    }
+    void cross_panel(State& s, int64_t b, int64_t panel) const {
+        multiply_panel(s.left_packed, a_.covariance.item(b), rank_, n_, panel, a_.cross_out + b * rank_ * n_);
+    }
+    void covariance_rows(State& s, int64_t b, int64_t i) const {
+        const T* base = a_.covariance.data == nullptr ? nullptr : a_.covariance.item(b);
+        const T* factor = a_.factor_out + b * rank_ * n_;
+        T* out = a_.covariance_out + b * n_ * n_;
+        downdate_rows(base, factor, factor, rank_, n_, i, s.four, out);
+        for (int64_t k = i; k < smaller<int64_t>(i + tile_rows, n_); ++k) {
+            out[k * (n_ + 1)] = a_.variance_out[b * n_ + k];
+        }
+    }
+
+    // ---- pass 1: A and G m -------------------------------------------------------------------------------------
+    void gram(State& s, int64_t b, int64_t chunk) const {
+        double* partial = s.partial + chunk * partial_size();
+        const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
+        if (rank_ == 1) {
+            gram_one(s, b, begin, end, partial);
+            return;
+        }
+        const int64_t lanes = gram_lanes(rank_, lower_);
+        for (int64_t i = 0; i < lanes + rank_ * width<double>; ++i) s.lanes[i] = 0;
+        for (int64_t p = begin; p < end; p += block) {
+            const int64_t count = smaller(block, end - p);
+            pack_weighted(s, b, p, count, s.lanes + lanes);
+            gram_block(s.left, s.right, rank_, lower_, s.lanes);
+        }
+        gram_finish(s.lanes, rank_, lower_, partial);
+        for (int64_t k = 0; k < rank_; ++k) {
+            partial[rank_ * rank_ + k] = sum_lanes(load(s.lanes + lanes + k * width<double>));
+        }
+    }
+
+    /// left <- G sqrt(s) (diagonal) or left <- G, right <- C; adds G m to `products`.
+    void pack_weighted(State& s, int64_t b, int64_t p, int64_t count, double* products) const {
+        double weight[block], value[block];
+        const T* m = mean(b) + p;
+        for (int64_t i = 0; i < count; ++i) value[i] = m[i];
+        for (int64_t i = count; i < block; ++i) value[i] = 0;
+        if (lower_) {
+            const T* v = variance(s, b) + p;
+            for (int64_t i = 0; i < count; ++i) weight[i] = __builtin_sqrt(static_cast<double>(v[i]));
+            for (int64_t i = count; i < block; ++i) weight[i] = 0;
+        }
+        for (int64_t k = 0; k < rank_; ++k) {
+            pack_row(rows(b) + k * n_ + p, count, s.left + k * block);
+            if (!lower_) pack_row(cross(b) + k * n_ + p, count, s.right + k * block);
+            double* left = s.left + k * block;
+            Vector<double> product = load(products + k * width<double>);
+            for (int64_t i = 0; i < block; i += width<double>) {
+                const Vector<double> g = load(left + i);
+                product += g * load(value + i);
+                if (lower_) store(left + i, g * load(weight + i));
+            }
+            store(products + k * width<double>, product);
+        }
+    }
+    static void pack_row(const T* from, int64_t count, double* to) {
+        int64_t i = 0;
+        for (; i + width<T> <= count; i += width<T>) store_wide(to + i, widen<T>(load(from + i)));
+        if (i < count) {
+            store_wide(to + i, widen<T>(load_partial(from + i, static_cast<int>(count - i))));
+            i += width<T>;
+        }
+        for (; i < block; i += width<T>) store_wide(to + i, Wide<T>{});
+    }
+    static void store_wide(double* to, const Wide<T>& w) {
+        for (int part = 0; part < Wide<T>::parts; ++part) store(to + part * width<double>, w.part[part]);
+    }
+
+    void gram_one(State& s, int64_t b, int64_t begin, int64_t end, double* partial) const {
+        const T *g = rows(b), *c = lower_ ? variance(s, b) : cross(b), *m = mean(b);
+        Vector<double> total = {}, product = {};
+        const auto add = [&](auto full, int64_t p, int count, Vector<double>& sum, Vector<double>& dot) {
+            constexpr bool is_full = decltype(full)::value;
+            const Wide<T> w = widen<T>(load_lanes<is_full>(g + p, count));
+            const Wide<T> x = widen<T>(load_lanes<is_full>(c + p, count));
+            const Wide<T> y = widen<T>(load_lanes<is_full>(m + p, count));
+            for (int i = 0; i < Wide<T>::parts; ++i) {
+                sum += w.part[i] * (lower_ ? w.part[i] * x.part[i] : x.part[i]);
+                dot += w.part[i] * y.part[i];
+            }
+        };
+        for (int64_t start = begin; start < end; start += block) {  // short chains: two levels of summation
+            const int64_t stop = smaller(start + block, end);
+            Vector<double> sum = {}, dot = {};
+            int64_t p = start;
+            for (; p + width<T> <= stop; p += width<T>) add(std::true_type{}, p, width<T>, sum, dot);
+            if (p < stop) add(std::false_type{}, p, static_cast<int>(stop - p), sum, dot);
+            total += sum;
+            product += dot;
+        }
+        partial[0] = sum_lanes(total);
+        partial[1] = sum_lanes(product);
+    }
+
+    // ---- rank-sized algebra ------------------------------------------------------------------------------------
+    void solve(State& s, int64_t b) const {
+        double *rhs = s.vectors, *alpha = multipliers(b), *work = s.vectors + rank_;
+        const T *target = a_.target.item(b), *noise = a_.noise.item(b);
+        for (int64_t i = 0; i < rank_ * rank_ + rank_; ++i) {
+            DoubleDouble sum;
+            for (int64_t c = 0; c < chunks_; ++c) sum.add(s.partial[c * partial_size() + i]);
+            (i < rank_ * rank_ ? s.gram[i] : rhs[i - rank_ * rank_]) = sum.value();
+        }
+        bool all_finite = true;
+        for (int64_t k = 0; k < rank_; ++k) {
+            rhs[k] = static_cast<double>(target[k]) - rhs[k];
+            all_finite = all_finite && finite(rhs[k]);
+            if (a_.noise_is_matrix) {
+                for (int64_t j = 0; j < rank_; ++j) s.gram[k * rank_ + j] += noise[k * rank_ + j];
+            } else {
+                s.gram[k * rank_ + k] += noise[k];
+            }
+        }
+        for (int64_t i = 0; i < rank_ * rank_; ++i) all_finite = all_finite && finite(s.gram[i]);
+        s.flags->finite = all_finite;
+        if (!all_finite) {
+            mark_non_finite(b);
+            return;
+        }
+        // A is symmetric up to the rounding of C; the factor uses its symmetric part, the refinement A itself.
+        for (int64_t k = 0; k < rank_; ++k) {
+            for (int64_t j = 0; j <= k; ++j) {
+                s.factored[k * rank_ + j] = 0.5 * (s.gram[k * rank_ + j] + s.gram[j * rank_ + k]);
+            }
+        }
+        double* dependence = s.inverse;  // read by classify() before the inverse overwrites it
+        const double smallest = factor_dropping(s.factored, rank_, cholesky(b), dependence);
+        s.flags->wide = sizeof(T) == 4 && smallest < benign_pivot;
+        for (int64_t k = 0; k < rank_; ++k) info(b)[k] = static_cast<std::int32_t>(RowStatus::used);
+        classify(s, b, dependence);
+        for (int64_t k = 0; k < rank_; ++k) alpha[k] = 0;
+        for (int pass = 0; pass < 3; ++pass) {  // refinement in the rank-sized system
+            for (int64_t k = 0; k < rank_; ++k) {
+                double value = rhs[k];
+                for (int64_t j = 0; j < rank_; ++j) value -= s.gram[k * rank_ + j] * alpha[j];
+                work[k] = value;
+            }
+            solve_lower(cholesky(b), rank_, work);
+            solve_upper(cholesky(b), rank_, work);
+            for (int64_t k = 0; k < rank_; ++k) alpha[k] += work[k];
+        }
+        invert_lower(cholesky(b), rank_, s.inverse);
+    }
+
+    /// Tells dropped rows apart. A dropped row k equals sum_j c_j row_j of the kept rows before it.
+    void classify(State& s, int64_t b, const double* dependence) const {
+        bool any = false;
+        for (int64_t k = 0; k < rank_; ++k) any = any || cholesky(b)[k * rank_ + k] == infinity;
+        if (!any) return;
+        double *rhs = s.vectors, *scale = s.vectors + rank_, *combination = s.vectors + 2 * rank_;
+        for (int64_t k = 0; k < rank_; ++k) {
+            const T *g = rows(b) + k * n_, *m = mean(b);
+            scale[k] = __builtin_fabs(static_cast<double>(a_.target.item(b)[k]));
+            for (int64_t p = 0; p < n_; ++p) scale[k] += __builtin_fabs(static_cast<double>(g[p]) * m[p]);
+        }
+        for (int64_t k = 0; k < rank_; ++k) {
+            if (cholesky(b)[k * rank_ + k] != infinity) continue;
+            const bool empty = !(s.factored[k * rank_ + k] > 0);
+            for (int64_t j = 0; j < rank_; ++j) combination[j] = j < k && !empty ? dependence[k * rank_ + j] : 0.0;
+            solve_upper(cholesky(b), rank_, combination);
+            double difference = rhs[k], tolerance = scale[k];
+            for (int64_t j = 0; j < k; ++j) {
+                difference -= combination[j] * rhs[j];
+                tolerance += __builtin_fabs(combination[j]) * scale[j];
+            }
+            const bool consistent = __builtin_fabs(difference) <= 64 * epsilon<T> * tolerance;
+            const RowStatus status = empty ? (consistent ? RowStatus::satisfied : RowStatus::infeasible)
+                                           : (consistent ? RowStatus::redundant : RowStatus::inconsistent);
+            info(b)[k] = static_cast<std::int32_t>(status);
+        }
+    }
+
+    void mark_non_finite(int64_t b) const {
+        const double nan = __builtin_nan("");
+        for (int64_t k = 0; k < rank_; ++k) {
+            info(b)[k] = static_cast<std::int32_t>(RowStatus::non_finite);
+            multipliers(b)[k] = nan;
+            for (int64_t j = 0; j < rank_; ++j) cholesky(b)[k * rank_ + j] = j <= k ? nan : 0;
+        }
+    }
+
+    // ---- pass 2: mean, variance, factor ------------------------------------------------------------------------
+    void apply(State& s, int64_t b, int64_t chunk) const {
+        const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
+        if (!s.flags->finite) {
+            fill_nan(b, begin, end);
+        } else if (rank_ == 1) {
+            apply_one(s, b, begin, end);
+        } else if (s.flags->wide) {
+            apply_blocks<double>(s, b, begin, end);
+        } else {
+            apply_blocks<T>(s, b, begin, end);
+        }
+    }
+
+    void fill_nan(int64_t b, int64_t begin, int64_t end) const {
+        const T nan = static_cast<T>(__builtin_nan(""));
+        for (int64_t p = begin; p < end; ++p) {
+            a_.mean_out[b * n_ + p] = nan;
+            a_.variance_out[b * n_ + p] = nan;
+            for (int64_t k = 0; k < rank_ && a_.factor_out != nullptr; ++k) {
+                a_.factor_out[(b * rank_ + k) * n_ + p] = nan;
+            }
+        }
+    }
+
+    void apply_one(State& s, int64_t b, int64_t begin, int64_t end) const {
+        const T *g = rows(b), *c = lower_ ? g : cross(b), *v = variance(s, b), *m = mean(b);
+        T *mean_out = a_.mean_out + b * n_, *variance_out = a_.variance_out + b * n_;
+        T* factor = a_.factor_out == nullptr ? nullptr : a_.factor_out + b * n_;
+        const double alpha = multipliers(b)[0], root = s.inverse[0];
+        Vector<T> cancels = {};
+        const auto step = [&](auto full, int64_t p, int count) {
+            constexpr bool is_full = decltype(full)::value;
+            const Vector<T> prior = load_lanes<is_full>(v + p, count);
+            const Wide<T> x = widen<T>(load_lanes<is_full>(c + p, count)), w = widen<T>(prior);
+            Wide<T> y = widen<T>(load_lanes<is_full>(m + p, count)), row, left;
+            for (int i = 0; i < Wide<T>::parts; ++i) {
+                const Vector<double> weighted = lower_ ? x.part[i] * w.part[i] : x.part[i];
+                y.part[i] += alpha * weighted;
+                row.part[i] = root * weighted;
+                left.part[i] = lower_ ? w.part[i] * (1 - row.part[i] * (root * x.part[i]))
+                                      : w.part[i] - row.part[i] * row.part[i];
+            }
+            const Vector<T> result = narrow<T>(left);
+            store_lanes<is_full>(mean_out + p, narrow<T>(y), count);
+            store_lanes<is_full>(variance_out + p, result, count);
+            if (factor != nullptr) store_lanes<is_full>(factor + p, narrow<T>(row), count);
+            cancels += result < static_cast<T>(1 - joseph_leverage) * prior ? Vector<T>{} + 1 : Vector<T>{};
+        };
+        int64_t p = begin;
+        for (; p + width<T> <= end; p += width<T>) step(std::true_type{}, p, width<T>);
+        if (p < end) step(std::false_type{}, p, static_cast<int>(end - p));
+        bool any = false;
+        for (int i = 0; i < width<T>; ++i) any = any || cancels[i] != 0;
+        if (any) repair_variance(s, b, begin, end);
+    }
+
+    template <typename X>
+    void apply_blocks(State& s, int64_t b, int64_t begin, int64_t end) const {
+        X* packed = reinterpret_cast<X*>(s.packed);
+        pack_matrix(s.inverse, rank_, packed);
+        for (int64_t p = begin; p < end; p += block) {
+            const int64_t count = smaller(block, end - p);
+            const T* from = source(b) + p;
+            const X* x = points<X>(s, from, count);
+            const int64_t stride = static_cast<const void*>(x) == static_cast<const void*>(from) ? n_ : block;
+            mean_block(s, b, p, count, x, stride);
+            if (variance_block(s, b, p, count, packed, x, stride)) repair_variance(s, b, p, p + count);
+        }
+    }
+
+    /// One block of G or C in the type X, in place where the caller's memory serves.
+    template <typename X>
+    const X* points(State& s, const T* from, int64_t count) const {
+        if constexpr (sizeof(X) == sizeof(T)) {
+            if (count == block && rank_ <= 16 && rank_ % tile_rows == 0) return from;
+        }
+        X* to = reinterpret_cast<X*>(s.points);
+        for (int64_t k = 0; k < rank_; ++k) {
+            for (int64_t i = 0; i < count; ++i) to[k * block + i] = static_cast<X>(from[k * n_ + i]);
+            for (int64_t i = count; i < block; ++i) to[k * block + i] = 0;
+        }
+        for (int64_t i = rank_ * block; i < padded_rank(rank_) * block; ++i) to[i] = 0;
+        return to;
+    }
+
+    template <typename X>
+    void mean_block(State& s, int64_t b, int64_t p, int64_t count, const X* x, int64_t stride) const {
+        const double* alpha = multipliers(b);
+        const T *m = mean(b) + p, *v = variance(s, b) + p;
+        T* out = a_.mean_out + b * n_ + p;
+        constexpr int group = 4;
+        for (int64_t i = 0; i < count; i += group * width<X>) {
+            Wide<X> sum[group] = {};
+            for (int64_t k = 0; k < rank_; ++k) {
+                for (int j = 0; j < group; ++j) {
+                    const Wide<X> value = widen<X>(load(x + k * stride + i + j * width<X>));
+                    for (int part = 0; part < Wide<X>::parts; ++part) sum[j].part[part] += alpha[k] * value.part[part];
+                }
+            }
+            double shift[group * width<X>];
+            __builtin_memcpy(shift, sum, sizeof(shift));
+            const int64_t stop = smaller<int64_t>(group * width<X>, count - i);
+            if (lower_) {
+                for (int64_t j = 0; j < stop; ++j) out[i + j] = static_cast<T>(m[i + j] + shift[j] * v[i + j]);
+            } else {
+                for (int64_t j = 0; j < stop; ++j) out[i + j] = static_cast<T>(m[i + j] + shift[j]);
+            }
+        }
+    }
+
+    /// True when a cell lost more than 90 % of its variance, where the subtraction cancels.
+    template <typename X>
+    bool variance_block(
+        State& s, int64_t b, int64_t p, int64_t count, const X* packed, const X* x, int64_t stride
+    ) const {
+        const T* v = variance(s, b) + p;
+        T* out = a_.variance_out + b * n_ + p;
+        T* factor = a_.factor_out == nullptr ? nullptr : a_.factor_out + b * rank_ * n_ + p;
+        bool cancels = false;
+        for (int64_t i = 0; i < count; i += tile_vectors * width<X>) {
+            Vector<X> square[tile_vectors] = {};
+            const int64_t stop = smaller<int64_t>(tile_vectors * width<X>, count - i);
+            for (int64_t group = 0; group < tiles(rank_); ++group) {
+                Vector<X> row[tile_rows][tile_vectors];
+                multiply_tile(
+                    packed + group * tile_rows * padded_rank(rank_), x + i, stride, (group + 1) * tile_rows, row
+                );
+                for (int r = 0; r < tile_rows; ++r) {
+                    for (int j = 0; j < tile_vectors; ++j) square[j] += row[r][j] * row[r][j];
+                    if (factor == nullptr || group * tile_rows + r >= rank_) continue;
+                    X values[tile_vectors * width<X>];
+                    __builtin_memcpy(values, row[r], sizeof(values));
+                    T* to = factor + (group * tile_rows + r) * n_ + i;
+                    for (int64_t j = 0; j < stop; ++j) {
+                        to[j] = static_cast<T>(lower_ ? values[j] * static_cast<X>(v[i + j]) : values[j]);
+                    }
+                }
+            }
+            X removed[tile_vectors * width<X>];
+            __builtin_memcpy(removed, square, sizeof(removed));
+            int count_cancels = 0;
+            for (int64_t j = 0; j < stop; ++j) {
+                const X prior = static_cast<X>(v[i + j]);
+                const X left = lower_ ? prior * (1 - prior * removed[j]) : prior - removed[j];
+                count_cancels += left < static_cast<X>(1 - joseph_leverage) * prior;
+                out[i + j] = static_cast<T>(left);
+            }
+            cancels = cancels || count_cancels != 0;
+        }
+        return cancels;
+    }
+
+    /// Recomputes, in double precision and without cancellation, the cells that the rows nearly determine.
+    /// At most rank / 0.9 cells of an item have so high a leverage, so this costs no more than the Gram matrix.
+    void repair_variance(State& s, int64_t b, int64_t begin, int64_t end) const {
+        const T* v = variance(s, b);
+        T* out = a_.variance_out + b * n_;
+        for (int64_t p = begin; p < end; ++p) {
+            if (out[p] < static_cast<T>(1 - joseph_leverage) * v[p]) {
+                out[p] = static_cast<T>(lower_ ? joseph_variance(s, b, p) : subtracted_variance(s, b, p));
+            }
+        }
+    }
+
+    /// L^-1 C_i for one cell..
+    double* gain(State& s, int64_t b, int64_t p, double scale) const {
+        double* k = s.gain;
+        for (int64_t j = 0; j < rank_; ++j) k[j] = scale * static_cast<double>(source(b)[j * n_ + p]);
+        solve_lower(cholesky(b), rank_, k);
+        return k;
+    }
+
+    /// (e_i - G' K_i)' S (e_i - G' K_i) + K_i R K_i': a sum of non-negative terms, stationary at the exact gain.
+    double joseph_variance(State& s, int64_t b, int64_t cell) const {
+        const T *v = variance(s, b), *g = rows(b), *noise = a_.noise.item(b);
+        double* k = gain(s, b, cell, v[cell]);
+        solve_upper(cholesky(b), rank_, k);
+        Vector<double> sum = {};
+        double tail = 0;
+        for (int64_t p = 0; p < n_; p += width<double>) {
+            const int64_t count = smaller<int64_t>(width<double>, n_ - p);
+            Vector<double> weight = {}, prior = {};
+            for (int64_t j = 0; j < rank_; ++j) {
+                Vector<double> row = {};
+                for (int64_t i = 0; i < count; ++i) row[i] = g[j * n_ + p + i];
+                weight -= k[j] * row;
+            }
+            for (int64_t i = 0; i < count; ++i) prior[i] = v[p + i];
+            if (cell >= p && cell < p + count) weight[cell - p] += 1;
+            sum += weight * weight * prior;
+        }
+        for (int64_t i = 0; i < rank_; ++i) {
+            for (int64_t j = 0; j < rank_; ++j) {
+                const double r = a_.noise_is_matrix ? static_cast<double>(noise[i * rank_ + j])
+                                                    : (i == j ? static_cast<double>(noise[i]) : 0.0);
+                tail += k[i] * r * k[j];
+            }
+        }
+        return sum_lanes(sum) + tail;
+    }
+
+    /// General prior: no square root is known, so subtract in double precision; rounding below zero becomes zero.
+    double subtracted_variance(State& s, int64_t b, int64_t cell) const {
+        const double* k = gain(s, b, cell, 1);
+        double left = variance(s, b)[cell];
+        for (int64_t j = 0; j < rank_; ++j) left -= k[j] * k[j];
+        return larger(left, 0.0);
+    }
+
+    // ---- correction in double precision ------------------------------------------------------------------------
+    /// Compensated G m' and its magnitude over one chunk.
+    void residual(State& s, int64_t b, int64_t chunk) const {
+        const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
+        double* partial = s.partial + chunk * partial_size();
+        const double* m = reinterpret_cast<const double*>(a_.mean_out + b * n_);
+        for (int64_t k = 0; k < rank_; ++k) {
+            const double* g = reinterpret_cast<const double*>(rows(b) + k * n_);
+            CompensatedSum sum;
+            Vector<double> magnitude = {};
+            int64_t p = begin;
+            for (; p + width<double> <= end; p += width<double>) {
+                const Vector<double> x = load(g + p), y = load(m + p);
+                sum.add_product(x, y);
+                magnitude += absolute<double>(x * y);
+            }
+            if (p < end) {
+                const int count = static_cast<int>(end - p);
+                const Vector<double> x = load_partial(g + p, count), y = load_partial(m + p, count);
+                sum.add_product(x, y);
+                magnitude += absolute<double>(x * y);
+            }
+            DoubleDouble total;
+            total.add(sum);
+            partial[k] = total.high;
+            partial[rank_ + k] = total.low;
+            partial[2 * rank_ + k] = sum_lanes(magnitude);
+        }
+    }
+
+    /// Adds A^-1 (b - G m' - R alpha) to alpha; false when every row already holds to rounding.
+    bool correction(State& s, int64_t b) const {
+        if (!s.flags->finite) return false;
+        double *alpha = multipliers(b), *delta = s.vectors + 3 * rank_;
+        const T *target = a_.target.item(b), *noise = a_.noise.item(b);
+        bool needed = false;
+        for (int64_t k = 0; k < rank_; ++k) {
+            DoubleDouble sum;
+            double magnitude = __builtin_fabs(static_cast<double>(target[k])), observed = 0;
+            for (int64_t c = 0; c < chunks_; ++c) {
+                const double* partial = s.partial + c * partial_size();
+                sum.add(partial[k]);
+                sum.add(partial[rank_ + k]);
+                magnitude += partial[2 * rank_ + k];
+            }
+            if (a_.noise_is_matrix) {
+                for (int64_t j = 0; j < rank_; ++j) observed += noise[k * rank_ + j] * alpha[j];
+            } else {
+                observed = noise[k] * alpha[k];
+            }
+            sum.add(-static_cast<double>(target[k]));
+            delta[k] = -(sum.value() + observed);
+            const bool dropped = cholesky(b)[k * rank_ + k] == infinity;
+            const double allowed = 2 * epsilon64 * (magnitude + __builtin_fabs(observed));
+            needed = needed || (!dropped && __builtin_fabs(delta[k]) > allowed);
+        }
+        if (!needed) return false;
+        solve_lower(cholesky(b), rank_, delta);
+        solve_upper(cholesky(b), rank_, delta);
+        for (int64_t k = 0; k < rank_; ++k) alpha[k] += delta[k];
+        return true;
+    }
+
+    /// m' += C' delta over one chunk.
+    void shift(State& s, int64_t b, int64_t chunk) const {
+        const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
+        const double* delta = s.vectors + 3 * rank_;
+        T* out = a_.mean_out + b * n_;
+        const T *from = source(b), *v = variance(s, b);
+        for (int64_t p = begin; p < end; p += block) {
+            const int64_t count = smaller(block, end - p);
+            double sum[block] = {};
+            for (int64_t k = 0; k < rank_; ++k) {
+                for (int64_t i = 0; i < count; ++i) sum[i] += delta[k] * from[k * n_ + p + i];
+            }
+            for (int64_t i = 0; i < count; ++i) out[p + i] += static_cast<T>(lower_ ? sum[i] * v[p + i] : sum[i]);
+        }
+    }
+
+    const ConditionArgs<T>& a_;
+    const Executor& executor_;
+    const int64_t n_, rank_, chunks_;
+    const bool lower_;    // diagonal prior
+    const bool by_item_;  // each item by one thread, or one item after another by all threads
+    const int64_t slots_;
+    Arena arena_;
+    State* states_ = nullptr;
+    State measured_ = {};
+};
+
+}  // namespace
+
+template <typename T>
+std::size_t condition_workspace(const ConditionArgs<T>& args, const Executor& executor) {
+    return Forward<T>(args, executor, nullptr).workspace_size();
+}
+template <typename T>
+void condition(const ConditionArgs<T>& args, const Executor& executor, void* workspace) {
+    Forward<T>(args, executor, workspace).run();
+}
+
+template std::size_t condition_workspace(const ConditionArgs<float>&, const Executor&);
+template std::size_t condition_workspace(const ConditionArgs<double>&, const Executor&);
+template void condition(const ConditionArgs<float>&, const Executor&, void*);
+template void condition(const ConditionArgs<double>&, const Executor&, void*);
+
+}  // namespace physcon::PHYSCON_ISA_NAMESPACE

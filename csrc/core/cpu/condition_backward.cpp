@@ -1,0 +1,493 @@
+// SPDX-License-Identifier: Apache-2.0
+// Adjoint of conditioning for the diagonal and the cross form.
+//
+// Upstream p (mean), q (variance), Vb (factor). With W = L^-1, a = A^-1 C p, Phi = lower triangle with half diagonal:
+//   Ab = W' [ W C diag(q) C' W' - sym Phi(Vb V') ] W - sym(a alpha')          (gradient of A, and of R)
+//   mb = p - G' a,   bb = a
+//   cross:     Cb = alpha p' + Ab G + W' (Vb - 2 W C diag(q)),  Gb = -a m' + Ab C,  gradient of the variance = q
+//   diagonal:  the same with C = G diag(s): sb = q + colsum(Cb * G),  Gb = -a m' + Ab C + Cb diag(s)
+// Dropped rows have zero rows and columns in W, so they receive zero gradients.
+#include "parallel.hpp"
+#include "small.hpp"
+#include "tile.hpp"
+
+namespace physcon::PHYSCON_ISA_NAMESPACE {
+namespace {
+
+constexpr double benign_pivot = 1e-3;
+constexpr int tile_vectors = 4;
+
+template <typename T>
+class Backward {
+  public:
+    Backward(const ConditionBackwardArgs<T>& args, const Executor& executor, void* workspace)
+        : a_(args),
+          executor_(executor),
+          n_(args.n),
+          rank_(args.rank),
+          chunks_(chunk_count(args.n)),
+          diagonal_(args.cross.data == nullptr),
+          sum_rows_(args.rows_shared && args.rows_out != nullptr && args.batch > 1),
+          slots_(larger(executor.threads, 1)),
+          arena_(workspace) {
+        const int64_t pr = padded_rank(rank_);
+        const int64_t square = rank_ * rank_;
+        const bool factor = args.grad_factor.data != nullptr;
+        by_item_ = !sum_rows_ && (args.batch >= slots_ || chunks_ == 1);
+        const int64_t kept = sum_rows_ ? args.batch : by_item_ ? slots_ : 1;
+        small_ = arena_.take<Small>(kept);
+        scratch_ = arena_.take<Scratch>(slots_);
+        for (int64_t i = 0; i < kept; ++i) {
+            Small small;
+            small.inverse = arena_.take<double>(square);
+            small.adjoint = arena_.take<double>(square);
+            small.a = arena_.take<double>(rank_);
+            if (workspace != nullptr) small_[i] = small;
+        }
+        const int64_t partials = by_item_ ? slots_ : 1;
+        double* partial = arena_.take<double>(partials * chunks_ * partial_size());
+        for (int64_t i = 0; i < slots_; ++i) {
+            Scratch s;
+            s.partial = by_item_ ? partial + i * chunks_ * partial_size() : partial;
+            s.left = arena_.take<double>(pr * block);
+            s.right = arena_.take<double>(pr * block);
+            s.factor = factor ? arena_.take<double>(pr * block) : nullptr;
+            s.lanes = arena_.take<double>(gram_lanes(rank_, true));
+            s.factor_lanes = factor ? arena_.take<double>(gram_lanes(rank_, false)) : nullptr;
+            s.products = arena_.take<double>(rank_ * width<double>);
+            s.square = arena_.take<double>(2 * square);
+            for (double*& matrix : s.packed) matrix = arena_.take<double>(pr * pr);
+            for (double*& rows : s.points) rows = arena_.take<double>(pr * block);
+            s.sum = sum_rows_ ? arena_.take<double>(rank_ * block) : nullptr;
+            if (workspace != nullptr) scratch_[i] = s;
+        }
+    }
+
+    std::size_t workspace_size() const { return arena_.used(); }
+
+    void run() {
+        if (a_.batch == 0) return;
+        for (int64_t s = 0; s < slots_; ++s) zero_padding(scratch_[s]);
+        if (by_item_) {
+            run_indices(executor_, a_.batch, [&](int64_t slot, int64_t b) {
+                Scratch& s = scratch_[slot];
+                for (int64_t c = 0; c < chunks_; ++c) reduce(s, b, c);
+                solve(s, small_[slot], b);
+                for (int64_t p = 0; p < n_; p += block) points(s, small_[slot], b, p);
+            });
+            return;
+        }
+        for (int64_t b = 0; b < a_.batch; ++b) {
+            Small& small = small_[sum_rows_ ? b : 0];
+            run_indices(executor_, chunks_, [&](int64_t slot, int64_t c) { reduce(scratch_[slot], b, c); });
+            solve(scratch_[0], small, b);
+            if (sum_rows_) continue;
+            run_indices(executor_, blocks(), [&](int64_t slot, int64_t i) {
+                points(scratch_[slot], small, b, i * block);
+            });
+        }
+        if (!sum_rows_) return;
+        // The gradient of shared rows adds up over the batch, item after item, point by point.
+        run_indices(executor_, blocks(), [&](int64_t slot, int64_t i) {
+            Scratch& s = scratch_[slot];
+            const int64_t p = i * block, count = smaller(block, n_ - p);
+            for (int64_t j = 0; j < rank_ * block; ++j) s.sum[j] = 0;
+            for (int64_t b = 0; b < a_.batch; ++b) points(s, small_[b], b, p);
+            for (int64_t k = 0; k < rank_; ++k) {
+                for (int64_t j = 0; j < count; ++j) a_.rows_out[k * n_ + p + j] = static_cast<T>(s.sum[k * block + j]);
+            }
+        });
+    }
+
+  private:
+    struct Small {
+        double *inverse, *adjoint, *a;
+        bool wide;
+    };
+    struct Scratch {
+        double* partial;
+        double *left, *right, *factor, *lanes, *factor_lanes, *products, *square;
+        double* packed[3];
+        double* points[5];
+        double* sum;
+    };
+    // Per chunk: C diag(q) C', C p, Vb C'.
+    int64_t partial_size() const { return 2 * rank_ * rank_ + rank_; }
+    int64_t blocks() const { return (n_ + block - 1) / block; }
+    const T* rows(int64_t b) const { return a_.rows.item(b); }
+    const T* source(int64_t b) const { return diagonal_ ? rows(b) : a_.cross.item(b); }
+
+    void zero_padding(Scratch& s) const {
+        for (int64_t i = rank_ * block; i < padded_rank(rank_) * block; ++i) {
+            s.left[i] = s.right[i] = 0;
+            if (s.factor != nullptr) s.factor[i] = 0;
+        }
+    }
+
+    // ---- pass 1 ------------------------------------------------------------------------------------------------
+    void reduce(Scratch& s, int64_t b, int64_t chunk) const {
+        double* partial = s.partial + chunk * partial_size();
+        const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
+        if (rank_ == 1) {
+            reduce_one(b, begin, end, partial);
+            return;
+        }
+        const int64_t square = rank_ * rank_;
+        for (int64_t i = 0; i < gram_lanes(rank_, true); ++i) s.lanes[i] = 0;
+        for (int64_t i = 0; i < rank_ * width<double>; ++i) s.products[i] = 0;
+        if (s.factor != nullptr) {
+            for (int64_t i = 0; i < gram_lanes(rank_, false); ++i) s.factor_lanes[i] = 0;
+        }
+        for (int64_t p = begin; p < end; p += block) {
+            const int64_t count = smaller(block, end - p);
+            pack(s, b, p, count);
+            gram_block(s.left, s.right, rank_, true, s.lanes);
+            if (s.factor != nullptr) gram_block(s.factor, s.right, rank_, false, s.factor_lanes);
+        }
+        gram_finish(s.lanes, rank_, true, partial);
+        for (int64_t k = 0; k < rank_; ++k) partial[square + k] = sum_lanes(load(s.products + k * width<double>));
+        if (s.factor != nullptr) gram_finish(s.factor_lanes, rank_, false, partial + square + rank_);
+    }
+
+    /// right <- C, left <- C diag(q), factor <- Vb; adds C p to `products`.
+    void pack(Scratch& s, int64_t b, int64_t p, int64_t count) const {
+        double upstream[block], weight[block], prior[block];
+        copy(a_.grad_mean.item(b) + p, count, upstream);
+        copy(a_.grad_variance.item(b) + p, count, weight);
+        if (diagonal_) copy(a_.variance.item(b) + p, count, prior);
+        for (int64_t k = 0; k < rank_; ++k) {
+            double *left = s.left + k * block, *right = s.right + k * block;
+            copy(source(b) + k * n_ + p, count, right);
+            Vector<double> product = load(s.products + k * width<double>);
+            for (int64_t i = 0; i < block; i += width<double>) {
+                Vector<double> c = load(right + i);
+                if (diagonal_) c *= load(prior + i);
+                store(right + i, c);
+                store(left + i, c * load(weight + i));
+                product += c * load(upstream + i);
+            }
+            store(s.products + k * width<double>, product);
+            if (s.factor != nullptr) copy(a_.grad_factor.item(b) + k * n_ + p, count, s.factor + k * block);
+        }
+    }
+    template <typename X>
+    static void copy(const T* from, int64_t count, X* to) {
+        for (int64_t i = 0; i < count; ++i) to[i] = static_cast<X>(from[i]);
+        for (int64_t i = count; i < block; ++i) to[i] = 0;
+    }
+
+    /// widen(from[p .. p + width)), or zeros for an absent array.
+    template <bool full>
+    static Wide<T> wide(const T* from, int64_t p, int count) {
+        if (from == nullptr) return Wide<T>{};
+        return widen<T>(load_lanes<full>(from + p, count));
+    }
+    const T* grad_factor(int64_t b) const {
+        return a_.grad_factor.data == nullptr ? nullptr : a_.grad_factor.item(b);
+    }
+
+    void reduce_one(int64_t b, int64_t begin, int64_t end, double* partial) const {
+        const T *g = source(b), *v = diagonal_ ? a_.variance.item(b) : nullptr;
+        const T *up = a_.grad_mean.item(b), *uq = a_.grad_variance.item(b), *uv = grad_factor(b);
+        Vector<double> squares = {}, product = {}, mixed = {};
+        const auto add = [&](auto full, int64_t p, int count) {
+            constexpr bool is_full = decltype(full)::value;
+            Wide<T> c = wide<is_full>(g, p, count);
+            const Wide<T> prior = wide<is_full>(v, p, count), pm = wide<is_full>(up, p, count);
+            const Wide<T> q = wide<is_full>(uq, p, count), f = wide<is_full>(uv, p, count);
+            for (int i = 0; i < Wide<T>::parts; ++i) {
+                if (diagonal_) c.part[i] *= prior.part[i];
+                squares += q.part[i] * c.part[i] * c.part[i];
+                product += pm.part[i] * c.part[i];
+                mixed += f.part[i] * c.part[i];
+            }
+        };
+        int64_t p = begin;
+        for (; p + width<T> <= end; p += width<T>) add(std::true_type{}, p, width<T>);
+        if (p < end) add(std::false_type{}, p, static_cast<int>(end - p));
+        partial[0] = sum_lanes(squares);
+        partial[1] = sum_lanes(product);
+        partial[2] = sum_lanes(mixed);
+    }
+
+    // ---- rank-sized algebra ------------------------------------------------------------------------------------
+    void solve(Scratch& s, Small& small, int64_t b) const {
+        const int64_t square = rank_ * rank_;
+        const double *l = a_.cholesky + b * square, *alpha = a_.multipliers + b * rank_;
+        double *sums = s.partial, *work = s.square, *product = s.square + square;
+        for (int64_t c = 1; c < chunks_; ++c) {
+            for (int64_t i = 0; i < partial_size(); ++i) sums[i] += s.partial[c * partial_size() + i];
+        }
+        invert_lower(l, rank_, small.inverse);
+        small.wide = sizeof(T) == 8 || smallest_pivot(l) < benign_pivot;
+        for (int64_t k = 0; k < rank_; ++k) small.a[k] = sums[square + k];
+        solve_lower(l, rank_, small.a);
+        solve_upper(l, rank_, small.a);
+        // work <- W (C diag(q) C') W' - sym Phi((Vb C') W')
+        const double* w = small.inverse;
+        lower_times(w, sums, product);
+        times_lower_transposed(product, w, work);
+        if (s.factor != nullptr) {
+            times_lower_transposed(sums + square + rank_, w, product);
+            for (int64_t i = 0; i < rank_; ++i) {
+                for (int64_t j = 0; j < i; ++j) {
+                    work[i * rank_ + j] -= 0.5 * product[i * rank_ + j];
+                    work[j * rank_ + i] -= 0.5 * product[i * rank_ + j];
+                }
+                work[i * rank_ + i] -= 0.5 * product[i * rank_ + i];
+            }
+        }
+        // adjoint <- W' work W - sym(a alpha')
+        times_lower(work, w, product);
+        lower_transposed_times(w, product, small.adjoint);
+        for (int64_t i = 0; i < rank_; ++i) {
+            for (int64_t j = 0; j <= i; ++j) {
+                double& value = small.adjoint[i * rank_ + j];
+                value = 0.5 * (value + small.adjoint[j * rank_ + i]) -
+                        0.5 * (small.a[i] * alpha[j] + small.a[j] * alpha[i]);
+                small.adjoint[j * rank_ + i] = value;
+            }
+        }
+        for (int64_t k = 0; k < rank_; ++k) a_.target_out[b * rank_ + k] = static_cast<T>(small.a[k]);
+        for (int64_t i = 0; i < square; ++i) a_.noise_out[b * square + i] = static_cast<T>(small.adjoint[i]);
+    }
+
+    double smallest_pivot(const double* l) const {
+        double smallest = 1;
+        for (int64_t k = 0; k < rank_; ++k) {
+            const double pivot = l[k * rank_ + k] * l[k * rank_ + k];
+            if (!(pivot < infinity)) continue;
+            double scale = 0;
+            for (int64_t j = 0; j <= k; ++j) scale += l[k * rank_ + j] * l[k * rank_ + j];
+            smallest = smaller(smallest, pivot / scale);
+        }
+        return smallest;
+    }
+
+    // out = w x, x w', x w, w' x for a lower triangle w; rank-sized, inner loops contiguous.
+    void lower_times(const double* w, const double* x, double* out) const {
+        for (int64_t i = 0; i < rank_; ++i) {
+            double* row = out + i * rank_;
+            for (int64_t j = 0; j < rank_; ++j) row[j] = 0;
+            for (int64_t k = 0; k <= i; ++k) {
+                for (int64_t j = 0; j < rank_; ++j) row[j] += w[i * rank_ + k] * x[k * rank_ + j];
+            }
+        }
+    }
+    void times_lower_transposed(const double* x, const double* w, double* out) const {
+        for (int64_t i = 0; i < rank_; ++i) {
+            for (int64_t j = 0; j < rank_; ++j) {
+                double sum = 0;
+                for (int64_t k = 0; k <= j; ++k) sum += x[i * rank_ + k] * w[j * rank_ + k];
+                out[i * rank_ + j] = sum;
+            }
+        }
+    }
+    void times_lower(const double* x, const double* w, double* out) const {
+        for (int64_t i = 0; i < rank_; ++i) {
+            double* row = out + i * rank_;
+            for (int64_t j = 0; j < rank_; ++j) row[j] = 0;
+            for (int64_t k = 0; k < rank_; ++k) {
+                for (int64_t j = 0; j <= k; ++j) row[j] += x[i * rank_ + k] * w[k * rank_ + j];
+            }
+        }
+    }
+    void lower_transposed_times(const double* w, const double* x, double* out) const {
+        for (int64_t i = 0; i < rank_ * rank_; ++i) out[i] = 0;
+        for (int64_t k = 0; k < rank_; ++k) {
+            for (int64_t i = 0; i <= k; ++i) {
+                for (int64_t j = 0; j < rank_; ++j) out[i * rank_ + j] += w[k * rank_ + i] * x[k * rank_ + j];
+            }
+        }
+    }
+
+    // ---- pass 2 ------------------------------------------------------------------------------------------------
+    void points(Scratch& s, const Small& small, int64_t b, int64_t p) const {
+        const int64_t count = smaller(block, n_ - p);
+        if (rank_ == 1) {
+            points_one(s, small, b, p, p + count);
+        } else if (small.wide) {
+            points_block<double>(s, small, b, p, count);
+        } else {
+            points_block<T>(s, small, b, p, count);
+        }
+    }
+
+    void points_one(Scratch& s, const Small& small, int64_t b, int64_t begin, int64_t end) const {
+        const T *g = rows(b), *c = diagonal_ ? nullptr : a_.cross.item(b);
+        const T *v = diagonal_ ? a_.variance.item(b) : nullptr, *m = a_.mean.item(b);
+        const T *up = a_.grad_mean.item(b), *uq = a_.grad_variance.item(b), *uv = grad_factor(b);
+        T *mean_out = a_.mean_out + b * n_, *variance_out = a_.variance_out + b * n_;
+        T* cross_out = a_.cross_out == nullptr ? nullptr : a_.cross_out + b * n_;
+        T* rows_out = a_.rows_out == nullptr || sum_rows_ ? nullptr : a_.rows_out + (a_.rows_shared ? 0 : b * n_);
+        const double inverse = small.inverse[0], adjoint = small.adjoint[0], a = small.a[0];
+        const double alpha = a_.multipliers[b];
+        const auto step = [&](auto full, int64_t p, int lanes) {
+            constexpr bool is_full = decltype(full)::value;
+            const Wide<T> w = wide<is_full>(g, p, lanes), prior = wide<is_full>(v, p, lanes);
+            const Wide<T> cr = wide<is_full>(c, p, lanes), mm = wide<is_full>(m, p, lanes);
+            const Wide<T> pm = wide<is_full>(up, p, lanes), q = wide<is_full>(uq, p, lanes);
+            const Wide<T> f = wide<is_full>(uv, p, lanes);
+            Wide<T> mean_bar, variance_bar, cross_bar, row_bar;
+            for (int i = 0; i < Wide<T>::parts; ++i) {
+                const Vector<double> x = inverse * (diagonal_ ? w.part[i] : cr.part[i]);
+                const Vector<double> scaled = diagonal_ ? q.part[i] * prior.part[i] : q.part[i];
+                const Vector<double> cb =
+                    alpha * pm.part[i] + adjoint * w.part[i] + inverse * (f.part[i] - 2 * scaled * x);
+                mean_bar.part[i] = pm.part[i] - a * w.part[i];
+                cross_bar.part[i] = cb;
+                variance_bar.part[i] = diagonal_ ? q.part[i] + cb * w.part[i] : q.part[i];
+                row_bar.part[i] = diagonal_ ? prior.part[i] * (cb + adjoint * w.part[i]) - a * mm.part[i]
+                                            : adjoint * cr.part[i] - a * mm.part[i];
+            }
+            store_lanes<is_full>(mean_out + p, narrow<T>(mean_bar), lanes);
+            store_lanes<is_full>(variance_out + p, narrow<T>(variance_bar), lanes);
+            if (cross_out != nullptr) store_lanes<is_full>(cross_out + p, narrow<T>(cross_bar), lanes);
+            if (rows_out != nullptr) store_lanes<is_full>(rows_out + p, narrow<T>(row_bar), lanes);
+            if (s.sum == nullptr) return;
+            for (int i = 0; i < Wide<T>::parts; ++i) {
+                double* sum = s.sum + (p - begin) + i * width<double>;
+                const int left = lanes - i * width<double>;
+                if (left >= width<double>) {
+                    store(sum, load(sum) + row_bar.part[i]);
+                } else {
+                    for (int j = 0; j < left; ++j) sum[j] += row_bar.part[i][j];
+                }
+            }
+        };
+        int64_t p = begin;
+        for (; p + width<T> <= end; p += width<T>) step(std::true_type{}, p, width<T>);
+        if (p < end) step(std::false_type{}, p, static_cast<int>(end - p));
+    }
+
+    /// out (padded rank, block) = matrix x for packed points; only the columns that a triangle fills are read.
+    enum class Shape { lower, upper, full };
+    template <typename X>
+    void apply(const X* packed, const X* x, Shape shape, X* out) const {
+        const int64_t pr = padded_rank(rank_);
+        for (int64_t i = 0; i < block; i += tile_vectors * width<X>) {
+            for (int64_t group = 0; group < tiles(rank_); ++group) {
+                const int64_t first = shape == Shape::upper ? group * tile_rows : 0;
+                const int64_t last = shape == Shape::lower ? (group + 1) * tile_rows : pr;
+                Vector<X> row[tile_rows][tile_vectors];
+                multiply_tile(
+                    packed + (group * pr + first) * tile_rows, x + first * block + i, block, last - first, row
+                );
+                for (int r = 0; r < tile_rows; ++r) {
+                    for (int j = 0; j < tile_vectors; ++j) {
+                        store(out + (group * tile_rows + r) * block + i + j * width<X>, row[r][j]);
+                    }
+                }
+            }
+        }
+    }
+
+    template <typename X>
+    void points_block(Scratch& s, const Small& small, int64_t b, int64_t p, int64_t count) const {
+        X *inverse = reinterpret_cast<X*>(s.packed[0]), *transposed = reinterpret_cast<X*>(s.packed[1]);
+        X* adjoint = reinterpret_cast<X*>(s.packed[2]);
+        X *g = reinterpret_cast<X*>(s.points[0]), *c = reinterpret_cast<X*>(s.points[1]);
+        X *x = reinterpret_cast<X*>(s.points[2]), *y = reinterpret_cast<X*>(s.points[3]);
+        X* z = reinterpret_cast<X*>(s.points[4]);
+        const bool want_rows = a_.rows_out != nullptr, full = want_rows || !diagonal_;
+        const int64_t pr = padded_rank(rank_);
+        const double *alpha = a_.multipliers + b * rank_, *a = small.a;
+
+        if (p == 0 || s.sum != nullptr || !by_item_) pack_small(s, small, inverse, transposed, adjoint, full);
+        for (int64_t k = 0; k < pr; ++k) {
+            copy(rows(b) + k * n_ + p, k < rank_ ? count : 0, g + k * block);
+            if (!diagonal_) copy(a_.cross.item(b) + k * n_ + p, k < rank_ ? count : 0, c + k * block);
+        }
+        const X* base = diagonal_ ? g : c;
+        X upstream[block], weight[block], prior[block], value[block], lost[block] = {}, mean_bar[block];
+        copy(a_.grad_mean.item(b) + p, count, upstream);
+        copy(a_.grad_variance.item(b) + p, count, weight);
+        copy(a_.variance.item(b) + p, count, prior);
+        if (want_rows) copy(a_.mean.item(b) + p, count, value);
+
+        apply(inverse, base, Shape::lower, x);  // x = W g, or W c
+        apply(adjoint, g, Shape::full, y);      // y = Ab g
+        for (int64_t i = 0; i < block; ++i) mean_bar[i] = upstream[i];
+        for (int64_t k = 0; k < rank_; ++k) {
+            // One row at a time: mean gradient; variance gradient (diagonal) as g . (alpha p + Ab g) - 2 q s |x|^2 + Vb . x
+            const X ak = static_cast<X>(a[k]), alphak = static_cast<X>(alpha[k]);
+            X* xk = x + k * block;
+            const X *gk = g + k * block, *yk = y + k * block;
+            X vb[block] = {};
+            if (s.factor != nullptr) copy(a_.grad_factor.item(b) + k * n_ + p, count, vb);
+            for (int64_t i = 0; i < block; ++i) {
+                mean_bar[i] -= ak * gk[i];
+                const X scaled = diagonal_ ? weight[i] * prior[i] : weight[i];
+                const X row = xk[i];
+                lost[i] += gk[i] * (alphak * upstream[i] + yk[i]) + row * (vb[i] - 2 * scaled * row);
+                xk[i] = vb[i] - 2 * scaled * row;
+            }
+        }
+        for (int64_t i = 0; i < count; ++i) a_.mean_out[b * n_ + p + i] = static_cast<T>(mean_bar[i]);
+        for (int64_t i = 0; i < count; ++i) {
+            a_.variance_out[b * n_ + p + i] = static_cast<T>(diagonal_ ? weight[i] + lost[i] : weight[i]);
+        }
+        if (!full) return;
+        apply(transposed, x, Shape::upper, z);                        // z = W' (Vb - 2 q x)
+        if (!diagonal_ && want_rows) apply(adjoint, c, Shape::full, x);  // x = Ab c
+        for (int64_t k = 0; k < rank_; ++k) {
+            const X ak = static_cast<X>(a[k]), alphak = static_cast<X>(alpha[k]);
+            const X *yk = y + k * block, *zk = z + k * block, *xk = x + k * block;
+            X cross_bar[block], row_bar[block];
+            for (int64_t i = 0; i < block; ++i) cross_bar[i] = alphak * upstream[i] + yk[i] + zk[i];
+            if (a_.cross_out != nullptr) {
+                T* out = a_.cross_out + (b * rank_ + k) * n_ + p;
+                for (int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(cross_bar[i]);
+            }
+            if (!want_rows) continue;
+            for (int64_t i = 0; i < block; ++i) {
+                row_bar[i] = (diagonal_ ? prior[i] * (cross_bar[i] + yk[i]) : xk[i]) - ak * value[i];
+            }
+            if (s.sum != nullptr) {
+                for (int64_t i = 0; i < count; ++i) s.sum[k * block + i] += row_bar[i];
+            } else {
+                T* out = a_.rows_out + ((a_.rows_shared ? 0 : b * rank_) + k) * n_ + p;
+                for (int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(row_bar[i]);
+            }
+        }
+    }
+
+    template <typename X>
+    void pack_small(Scratch& s, const Small& small, X* inverse, X* transposed, X* adjoint, bool full) const {
+        pack_matrix(small.inverse, rank_, inverse);
+        pack_matrix(small.adjoint, rank_, adjoint);
+        if (!full) return;
+        for (int64_t i = 0; i < rank_; ++i) {
+            for (int64_t j = 0; j < rank_; ++j) s.square[i * rank_ + j] = small.inverse[j * rank_ + i];
+        }
+        pack_matrix(s.square, rank_, transposed);
+    }
+
+    const ConditionBackwardArgs<T>& a_;
+    const Executor& executor_;
+    const int64_t n_, rank_, chunks_;
+    const bool diagonal_, sum_rows_;
+    bool by_item_ = false;
+    const int64_t slots_;
+    Arena arena_;
+    Small* small_ = nullptr;
+    Scratch* scratch_ = nullptr;
+};
+
+}  // namespace
+
+template <typename T>
+std::size_t condition_backward_workspace(const ConditionBackwardArgs<T>& args, const Executor& executor) {
+    return Backward<T>(args, executor, nullptr).workspace_size();
+}
+template <typename T>
+void condition_backward(const ConditionBackwardArgs<T>& args, const Executor& executor, void* workspace) {
+    Backward<T>(args, executor, workspace).run();
+}
+
+template std::size_t condition_backward_workspace(const ConditionBackwardArgs<float>&, const Executor&);
+template std::size_t condition_backward_workspace(const ConditionBackwardArgs<double>&, const Executor&);
+template void condition_backward(const ConditionBackwardArgs<float>&, const Executor&, void*);
+template void condition_backward(const ConditionBackwardArgs<double>&, const Executor&, void*);
+
+}  // namespace physcon::PHYSCON_ISA_NAMESPACE

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vectors of the instruction set that the including file is compiled for. Everything lives in the namespace of
+// that instruction set, and nothing from the standard library is instantiated, so that the linker can never
+// replace a baseline function by a copy that needs wider registers.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#ifndef PHYSCON_ISA_NAMESPACE
+#error "PHYSCON_ISA_NAMESPACE must name the instruction set of this translation unit"
+#endif
+
+namespace physcon::PHYSCON_ISA_NAMESPACE {
+
+using std::int32_t;
+using std::int64_t;
+
+#if defined(__AVX512F__)
+inline constexpr int vector_bytes = 64;
+#elif defined(__AVX2__)
+inline constexpr int vector_bytes = 32;
+#else
+inline constexpr int vector_bytes = 16;
+#endif
+
+template <typename T>
+struct VectorType {
+    typedef T type __attribute__((vector_size(vector_bytes)));
+};
+template <typename T>
+using Vector = typename VectorType<T>::type;
+template <typename T>
+inline constexpr int width = vector_bytes / static_cast<int>(sizeof(T));
+
+typedef float HalfVector __attribute__((vector_size(vector_bytes / 2)));
+
+template <typename T>
+inline T smaller(T a, T b) {
+    return b < a ? b : a;
+}
+template <typename T>
+inline T larger(T a, T b) {
+    return a < b ? b : a;
+}
+inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+
+template <typename T>
+inline Vector<T> load(const T* p) {
+    Vector<T> v;
+    __builtin_memcpy(&v, p, sizeof(v));
+    return v;
+}
+template <typename T>
+inline void store(T* p, Vector<T> v) {
+    __builtin_memcpy(p, &v, sizeof(v));
+}
+
+/// The first `count` lanes from memory, zeros after them; touches no other byte.
+template <typename T>
+inline Vector<T> load_partial(const T* p, int count) {
+#if defined(__AVX512F__)
+    const auto mask = (1u << count) - 1u;
+    if constexpr (sizeof(T) == 4) {
+        return (Vector<T>)_mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), p);
+    } else {
+        return (Vector<T>)_mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), p);
+    }
+#else
+    Vector<T> v = {};
+    for (int i = 0; i < count; ++i) v[i] = p[i];
+    return v;
+#endif
+}
+template <typename T>
+inline void store_partial(T* p, Vector<T> v, int count) {
+#if defined(__AVX512F__)
+    const auto mask = (1u << count) - 1u;
+    if constexpr (sizeof(T) == 4) {
+        _mm512_mask_storeu_ps(p, static_cast<__mmask16>(mask), (__m512)v);
+    } else {
+        _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v);
+    }
+#else
+    for (int i = 0; i < count; ++i) p[i] = v[i];
+#endif
+}
+template <bool full, typename T>
+inline Vector<T> load_lanes(const T* p, int count) {
+    if constexpr (full) return load(p);
+    return load_partial(p, count);
+}
+template <bool full, typename T>
+inline void store_lanes(T* p, Vector<T> v, int count) {
+    if constexpr (full) {
+        store(p, v);
+    } else {
+        store_partial(p, v, count);
+    }
+}
+
+/// One vector of T in double precision: two vectors for float, one for double.
+template <typename T>
+struct Wide {
+    static constexpr int parts = static_cast<int>(sizeof(double) / sizeof(T));
+    Vector<double> part[parts];
+};
+template <typename T>
+inline Wide<T> widen(Vector<T> v) {
+    Wide<T> w;
+    if constexpr (sizeof(T) == 8) {
+        w.part[0] = v;
+    } else {
+        HalfVector half[2];
+        __builtin_memcpy(half, &v, sizeof(v));
+        w.part[0] = __builtin_convertvector(half[0], Vector<double>);
+        w.part[1] = __builtin_convertvector(half[1], Vector<double>);
+    }
+    return w;
+}
+template <typename T>
+inline Vector<T> narrow(const Wide<T>& w) {
+    if constexpr (sizeof(T) == 8) {
+        return w.part[0];
+    } else {
+        const HalfVector half[2] = {
+            __builtin_convertvector(w.part[0], HalfVector), __builtin_convertvector(w.part[1], HalfVector)
+        };
+        Vector<T> v;
+        __builtin_memcpy(&v, half, sizeof(v));
+        return v;
+    }
+}
+
+template <typename T>
+inline Vector<T> absolute(Vector<T> v) {
+    return v < 0 ? -v : v;
+}
+inline double sum_lanes(Vector<double> v) {
+    double sum = 0;
+    for (int i = 0; i < width<double>; ++i) sum += v[i];
+    return sum;
+}
+
+/// `v` as rounded to memory precision: stops the compiler from fusing the product behind it into a later sum.
+inline Vector<double> rounded(Vector<double> v) {
+#if defined(__x86_64__)
+    __asm__("" : "+v"(v));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(v));
+#endif
+    return v;
+}
+
+/// a * b - product, without rounding: the exact error of the rounded product.
+inline Vector<double> product_error(Vector<double> a, Vector<double> b, Vector<double> product) {
+#if defined(__AVX512F__)
+    return (Vector<double>)_mm512_fmsub_pd((__m512d)a, (__m512d)b, (__m512d)product);
+#elif defined(__AVX2__)
+    return (Vector<double>)_mm256_fmsub_pd((__m256d)a, (__m256d)b, (__m256d)product);
+#elif defined(__aarch64__)
+    return (Vector<double>)vfmaq_f64(vnegq_f64((float64x2_t)product), (float64x2_t)a, (float64x2_t)b);
+#else
+    // Veltkamp splitting: no fused multiply-add in the baseline instruction set.
+    const double splitter = 134217729.0;
+    const Vector<double> ta = splitter * a, tb = splitter * b;
+    const Vector<double> ah = ta - (ta - a), bh = tb - (tb - b);
+    const Vector<double> al = a - ah, bl = b - bh;
+    return ((ah * bh - product) + ah * bl + al * bh) + al * bl;
+#endif
+}
+
+/// Compensated sums and dot products (Ogita, Rump and Oishi 2005): as accurate as twice the working precision.
+struct CompensatedSum {
+    Vector<double> high = {}, low = {};
+    void add(Vector<double> value) {
+        const Vector<double> sum = high + value;
+        const Vector<double> back = sum - high;
+        low += (high - (sum - back)) + (value - back);
+        high = sum;
+    }
+    void add_product(Vector<double> a, Vector<double> b) {
+        const Vector<double> product = rounded(a * b);
+        low += product_error(a, b, product);
+        add(product);
+    }
+};
+
+/// Scalar compensated accumulation of high + low pairs, in a fixed order.
+struct DoubleDouble {
+    double high = 0, low = 0;
+    void add(double value) {
+        const double sum = high + value;
+        const double back = sum - high;
+        low += (high - (sum - back)) + (value - back);
+        high = sum;
+    }
+    void add(const CompensatedSum& lanes) {
+        for (int i = 0; i < width<double>; ++i) {
+            add(lanes.high[i]);
+            add(lanes.low[i]);
+        }
+    }
+    double value() const { return high + low; }
+};
+
+}  // namespace physcon::PHYSCON_ISA_NAMESPACE

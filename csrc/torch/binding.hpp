@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every op binding shares: argument checks, strides, allocation, threads. No mathematics.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include "core/condition.hpp"
+
+namespace physcon::binding {
+
+using torch::stable::Tensor;
+using torch::headeronly::ScalarType;
+using Shape = std::vector<int64_t>;
+
+/// torch's thread pool as an executor of the core.
+Executor torch_executor();
+
+/// Uninitialised tensor on the device of `like`.
+Tensor allocate(const Tensor& like, const Shape& shape, ScalarType dtype);
+Tensor allocate(const Tensor& like, const Shape& shape);
+
+std::string describe(const Shape& shape);
+Shape shape_of(const Tensor& t);
+Shape join(const Shape& batch, std::initializer_list<int64_t> rest);
+int64_t product(const Shape& shape);
+
+/// The batch axes and the number of points of `mean` (..., n), the argument that the others are measured against.
+struct Geometry {
+    const char* op;
+    Shape batch;
+    int64_t items, n;
+    Geometry(const char* op, const Tensor& mean);
+};
+
+/// An argument whose last axes are `rest` and whose leading axes are the batch (or absent, if `may_be_shared`).
+/// Expanded batches are read in place; anything else that is not contiguous is copied.
+struct Operand {
+    Tensor tensor;
+    int64_t stride = 0;
+    bool shared = false;
+
+    Operand(
+        const Geometry& geometry,
+        const char* name,
+        const Tensor& given,
+        const Tensor& mean,
+        std::initializer_list<int64_t> rest,
+        bool may_be_shared = false
+    );
+    template <typename T>
+    Strided<T> view() const {
+        return {tensor.const_data_ptr<T>(), stride};
+    }
+};
+
+/// Memory for the core, 64-byte aligned, alive as long as this object.
+class Workspace {
+  public:
+    Workspace(const Tensor& like, std::size_t bytes);
+    void* data() { return data_; }
+
+  private:
+    Tensor memory_;
+    void* data_;
+};
+
+/// Calls body(T{}) with the element type of `t`, float or double.
+template <typename Body>
+void dispatch(const char* op, const Tensor& t, Body&& body) {
+    if (t.scalar_type() == ScalarType::Float) {
+        body(float{});
+    } else {
+        STD_TORCH_CHECK(t.scalar_type() == ScalarType::Double, op, ": expected mean to be float32 or float64");
+        body(double{});
+    }
+}
+
+}  // namespace physcon::binding

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+_Real = NDArray[np.float32] | NDArray[np.float64]
+
+def build_info() -> dict[str, Any]: ...
+def condition(
+    mean: _Real,
+    variance: _Real | None,
+    cross: _Real | None,
+    covariance: _Real | None,
+    rows: _Real,
+    target: _Real,
+    noise: _Real,
+    mean_out: _Real,
+    variance_out: _Real,
+    factor_out: _Real | None,
+    covariance_out: _Real | None,
+    cross_out: _Real | None,
+    cholesky_out: NDArray[np.float64],
+    multipliers_out: NDArray[np.float64],
+    info_out: NDArray[np.int32],
+    /,
+) -> None: ...
+def condition_disjoint(
+    mean: _Real,
+    variance: _Real,
+    weights: _Real,
+    order: NDArray[np.int64] | None,
+    offsets: NDArray[np.int64],
+    target: _Real,
+    noise: _Real,
+    mean_out: _Real,
+    variance_out: _Real,
+    factor_out: _Real,
+    cholesky_out: NDArray[np.float64],
+    multipliers_out: NDArray[np.float64],
+    info_out: NDArray[np.int32],
+    /,
+) -> None: ...
+def condition_banded(
+    mean: _Real,
+    variance: _Real,
+    stencil: _Real,
+    target: _Real,
+    noise: _Real,
+    mean_out: _Real,
+    variance_out: _Real,
+    band_out: NDArray[np.float64],
+    multipliers_out: NDArray[np.float64],
+    info_out: NDArray[np.int32],
+    /,
+) -> None: ...

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What both parsers share: exit codes and sentences."""
+
+from __future__ import annotations
+
+import sys
+from enum import IntEnum
+
+
+class Code(IntEnum):
+    """Exit codes of every command."""
+
+    GOOD = 0
+    CHECK_FAILED = 1
+    WRONG_USAGE = 2
+    EXTRA_MISSING = 3
+    WRONG_DATA = 4
+
+
+EXIT_CODES = (
+    "Exit codes: 0 good, 1 a check failed, 2 wrong usage, 3 an extra is missing, 4 wrong data."
+)
+ABOUT = "Conservation laws for probabilistic predictions."
+DOCTOR_HELP = "Show versions, devices, active kernels, extras present and missing, with cures."
+DEMO_HELP = (
+    "Conserve the predictions of a probabilistic model: print a table of conservation error, "
+    "MSE, log-likelihood and CRPS before and after, and write figures."
+)
+
+
+def complain(sentence: str) -> None:
+    """Print one line on standard error."""
+    print(f"physcon: {sentence}", file=sys.stderr)

@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Typed, differentiable wrappers of ``torch.ops.physcon``: one file per op, plain tensors in and out."""
+
+from physcon_ext.ops.banded_product import banded_product
+from physcon_ext.ops.condition_banded import condition_banded
+from physcon_ext.ops.condition_cross import condition_cross
+from physcon_ext.ops.condition_dense import condition_dense
+from physcon_ext.ops.condition_diagonal import condition_diagonal
+from physcon_ext.ops.condition_disjoint import condition_disjoint
+from physcon_ext.reference.results import Conditioned, ConditionedBanded
+
+
+__all__ = [
+    "Conditioned",
+    "ConditionedBanded",
+    "banded_product",
+    "condition_banded",
+    "condition_cross",
+    "condition_dense",
+    "condition_diagonal",
+    "condition_disjoint",
+]

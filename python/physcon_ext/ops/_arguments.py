@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks and broadcasting that the wrappers of all ops share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+_DTYPES = (torch.float32, torch.float64)
+_LOW_PRECISION = (torch.bfloat16, torch.float16)
+
+
+def check_tensors(op: str, **tensors: Tensor) -> list[Tensor]:
+    """Return the tensors in one floating dtype on one device, or say which one does not fit.
+
+    Inside ``torch.autocast`` bfloat16 and float16 become float32; float64 is left alone.
+
+    Raises:
+        TypeError: If an argument is not a tensor, or the dtypes differ or are not float32/float64.
+        ValueError: If the devices differ, or no kernel exists for the device.
+    """
+    for name, t in tensors.items():
+        if not isinstance(t, Tensor):
+            raise TypeError(
+                f"{op}: expected {name} to be a torch.Tensor, got {type(t).__name__}"
+            )
+    first_name, first = next(iter(tensors.items()))
+    if first.device.type not in ("cpu", "meta"):
+        raise ValueError(
+            f"{op}: expected {first_name} to be on the CPU, got {first.device}; "
+            "physcon_ext.reference runs on any device"
+        )
+    values = list(tensors.values())
+    if torch.is_autocast_enabled(first.device.type):
+        values = [t.float() if t.dtype in _LOW_PRECISION else t for t in values]
+        first = values[0]
+    if first.dtype not in _DTYPES:
+        raise TypeError(
+            f"{op}: expected {first_name} to be float32 or float64, got {first.dtype}; "
+            "use torch.autocast for reduced precision"
+        )
+    for name, t in zip(tensors, values, strict=True):
+        if t.dtype != first.dtype:
+            raise TypeError(
+                f"{op}: expected {name} and {first_name} to have the same dtype, "
+                f"got {t.dtype} and {first.dtype}"
+            )
+        if t.device != first.device:
+            raise ValueError(
+                f"{op}: expected {name} and {first_name} to be on the same device, "
+                f"got {t.device} and {first.device}"
+            )
+    return values
+
+
+def as_noise(op: str, noise: Tensor | float, target: Tensor) -> Tensor:
+    """Return the noise as a tensor: per row, or a matrix with one axis more than ``target``."""
+    if isinstance(noise, Tensor):
+        return noise
+    if isinstance(noise, bool) or not isinstance(noise, int | float):
+        raise TypeError(
+            f"{op}: expected noise to be a tensor or a number, got {type(noise).__name__}"
+        )
+    if not noise >= 0:
+        raise ValueError(f"{op}: expected noise to be >= 0, got {noise}")
+    return target.new_full((), noise)
+
+
+def broadcast(op: str, **arguments: tuple[Tensor, tuple[int, ...], bool]) -> list[Tensor]:
+    """Expand arguments to a common batch shape.
+
+    Args:
+        op: Name for the messages.
+        arguments: ``name=(tensor, trailing shape, may be shared)``; a shared argument given
+            without batch axes stays as it is.
+
+    Raises:
+        ValueError: If trailing shapes or batch axes do not fit.
+    """
+    batches = []
+    for name, (t, rest, _) in arguments.items():
+        if t.ndim < len(rest) or tuple(t.shape[t.ndim - len(rest) :]) != rest:
+            wanted = ", ".join(("...", *map(str, rest)))
+            raise ValueError(
+                f"{op}: expected {name} to have shape ({wanted}), got {tuple(t.shape)}"
+            )
+        batches.append(t.shape[: t.ndim - len(rest)])
+    try:
+        batch = torch.broadcast_shapes(*batches)
+    except RuntimeError:
+        shapes = ", ".join(f"{k} {tuple(t.shape)}" for k, (t, _, _) in arguments.items())
+        raise ValueError(f"{op}: expected batch axes that broadcast, got {shapes}") from None
+    return [
+        t if (shared and t.ndim == len(rest)) else t.expand(*batch, *rest)
+        for t, rest, shared in arguments.values()
+    ]

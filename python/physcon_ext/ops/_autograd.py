@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How an op gets its derivatives, its batching rule and its shapes, once for all ops.
+
+Every op with its own adjoint is described by a `Operation`. The public function goes through
+an ``autograd.Function`` (so that every transform of ``torch.func`` agrees) and through the raw op
+while compiling, because dynamo refuses a Function with a ``jvp``. Second derivatives and forward
+mode come from a differentiable formula of the same result, in double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+Tensors = tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One op, its adjoint, and the formula behind both.
+
+    Attributes:
+        name: Qualified name, ``physcon::<op>``; the adjoint is ``<name>_backward``.
+        tensors: Number of leading tensor arguments; the rest are flags.
+        differentiable: Number of leading differentiable arguments among them.
+        outputs: Number of leading differentiable outputs.
+        adjoint: ``(inputs, flags, outputs, upstream, needed) -> gradients``, calls the adjoint op.
+        formula: ``(inputs, flags, outputs) -> function`` of the differentiable inputs that
+            returns the differentiable outputs by differentiable tensor operations.
+    """
+
+    name: str
+    tensors: int
+    differentiable: int
+    outputs: int
+    adjoint: Callable[..., Sequence[Tensor | None]]
+    formula: Callable[..., Callable[..., Tensors]]
+
+
+def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
+    """Register the derivatives of ``spec`` and return the function that applies the op."""
+    raw = getattr(torch.ops.physcon, spec.name.split("::")[1]).default
+    count = spec.differentiable
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+        ctx.flags = inputs[spec.tensors :]
+        ctx.save_for_backward(*inputs[: spec.tensors], *output)
+        ctx.set_materialize_grads(False)
+
+    def setup_function(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
+        setup_context(ctx, inputs, output)
+        ctx.save_for_forward(*inputs[: spec.tensors], *output)
+        ctx.mark_non_differentiable(*output[spec.outputs :])
+
+    def propagate(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        inputs, output = saved[: spec.tensors], saved[spec.tensors :]
+        needed = tuple(ctx.needs_input_grad[:count])
+        rest = (None,) * (len(ctx.needs_input_grad) - count)
+        grads = upstream[: spec.outputs]
+        if not any(needed) or all(g is None for g in grads):
+            return (*(None,) * count, *rest)
+        given = tuple(g is not None for g in grads)
+        present = tuple(g for g in grads if g is not None)
+        if torch.compiler.is_compiling():
+            found = first_order(ctx.flags, needed, given, inputs, output, present)
+        else:
+            found = _FirstOrder.apply(ctx.flags, needed, given, len(inputs), *inputs, *output, *present)
+        return (*(g if n else None for g, n in zip(found, needed, strict=True)), *rest)
+
+    def unpack(given: tuple[bool, ...], present: Sequence[Tensor]) -> list[Tensor | None]:
+        values = iter(present)
+        return [next(values) if g else None for g in given]
+
+    def first_order(
+        flags: tuple[Any, ...],
+        needed: tuple[bool, ...],
+        given: tuple[bool, ...],
+        inputs: Sequence[Tensor],
+        output: Sequence[Tensor],
+        present: Sequence[Tensor],
+    ) -> tuple[Tensor | None, ...]:
+        return tuple(spec.adjoint(inputs, flags, output, unpack(given, present), needed))
+
+    def pullback(
+        flags: tuple[Any, ...],
+        given: tuple[bool, ...],
+        inputs: Sequence[Tensor],
+        output: Sequence[Tensor],
+    ) -> Callable[..., Tensors]:
+        """The gradient as a differentiable function of (upstream..., inputs...)."""
+        amount = sum(given)
+
+        def function(*arguments: Tensor) -> Tensors:
+            upstream, primal = arguments[:amount], arguments[amount:]
+            formula = spec.formula((*primal, *inputs[count:]), flags, output)
+            results, pull = torch.func.vjp(formula, *primal)
+            cotangents = unpack(given, upstream)
+            filled = [
+                torch.zeros_like(r) if c is None else c.to(r.dtype)
+                for r, c in zip(results, cotangents, strict=True)
+            ]
+            return tuple(pull(tuple(filled)))
+
+        return function
+
+    class _FirstOrder(torch.autograd.Function):
+        """The adjoint op; its own derivative comes from the formula."""
+
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(
+            flags: Any, needed: Any, given: Any, tensors: int, *arguments: Tensor
+        ) -> tuple[Tensor | None, ...]:
+            amount = sum(given)
+            inputs = arguments[:tensors]
+            output = arguments[tensors : len(arguments) - amount]
+            present = arguments[len(arguments) - amount :]
+            return first_order(flags, needed, given, inputs, output, present)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            ctx.flags, ctx.needed, ctx.given, ctx.tensors = inputs[:4]
+            ctx.save_for_backward(*inputs[4:])
+
+        @staticmethod
+        def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+            saved = ctx.saved_tensors
+            amount = sum(ctx.given)
+            inputs = saved[: ctx.tensors]
+            output = saved[ctx.tensors : len(saved) - amount]
+            present = saved[len(saved) - amount :]
+            function = pullback(ctx.flags, ctx.given, inputs, output)
+            results, pull = torch.func.vjp(function, *present, *inputs[:count])
+            filled = tuple(
+                torch.zeros_like(r) if c is None or not n else c
+                for r, c, n in zip(results, cotangents, ctx.needed, strict=True)
+            )
+            second = pull(filled)
+            upstream, primal = second[:amount], second[amount:]
+            nothing = (None,) * (len(saved) - count - amount)
+            return (None, None, None, None, *primal, *nothing, *upstream)
+
+    class _Function(torch.autograd.Function):
+        """The op as ``torch.func`` and forward mode see it."""
+
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(*arguments: Any) -> Tensors:
+            return tuple(raw(*arguments))
+
+        setup_context = staticmethod(setup_function)
+        backward = staticmethod(propagate)
+
+        @staticmethod
+        def jvp(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+            saved = ctx.saved_tensors
+            inputs, output = saved[: spec.tensors], saved[spec.tensors :]
+            formula = spec.formula(inputs, ctx.flags, output)
+            # The pullback is linear in its upstream argument, and its transpose is the tangent map.
+            _, pull = torch.func.vjp(formula, *inputs[:count])
+            zeros = tuple(torch.zeros_like(o) for o in output[: spec.outputs])
+            _, push = torch.func.vjp(pull, zeros)
+            filled = tuple(
+                torch.zeros_like(x) if t is None else t
+                for x, t in zip(inputs[:count], tangents[:count], strict=True)
+            )
+            (moved,) = push(filled)
+            return (*moved, *(None,) * (len(output) - spec.outputs))
+
+    torch.library.register_autograd(spec.name, propagate, setup_context=setup_context)
+
+    def call(*arguments: Any) -> Tensors:
+        if torch.compiler.is_compiling():
+            return tuple(raw(*arguments))
+        return tuple(_Function.apply(*arguments))
+
+    return call
+
+
+def register_autocast(name: str) -> None:
+    """Reduced precision enters the op as float32, on both device types."""
+    for device in ("cpu", "cuda"):
+        torch.library.register_autocast(name, device, torch.float32)
+
+
+def register_vmap(
+    name: str,
+    shared: dict[int, int],
+    points: int = 0,
+    indices: tuple[int, ...] = (),
+    summed: dict[int, int] | None = None,
+) -> None:
+    """Batch an op by moving the mapped axis to the front of the batch.
+
+    Args:
+        name: Qualified name of the op.
+        shared: ``{argument: axes}``: arguments that may come without batch axes, and how many
+            axes they then have. They stay shared unless they are mapped.
+        points: The argument whose leading axes, all but the last, are the batch.
+        indices: Arguments that are never batched.
+        summed: ``{output: argument}``: outputs that hold the gradient of a shared argument,
+            summed over the batch axes of one mapped call.
+    """
+    sums = summed or {}
+
+    def rule(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
+        size = info.batch_size
+        like, at = arguments[points], in_dims[points]
+        batch = (like if at is None else like.movedim(at, 0)[0]).shape[:-1]
+
+        def front(i: int, value: Tensor, dim: int | None) -> Tensor:
+            alone = i in shared and value.ndim - (dim is not None) == shared[i]
+            if dim is None and (i in indices or (alone and i not in sums.values())):
+                return value
+            if i in indices:
+                raise ValueError(f"{name}: expected argument {i} not to be mapped by vmap")
+            value = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)
+            if alone:  # one copy per mapped call: give it the batch axes of that call
+                inner = value.shape[1:]
+                value = value.reshape(size, *(1,) * len(batch), *inner)
+                value = value.expand(size, *batch, *inner)
+            return value
+
+        moved = [
+            front(i, value, dim) if isinstance(value, Tensor) else value
+            for i, (value, dim) in enumerate(zip(arguments, in_dims, strict=True))
+        ]
+        results = getattr(torch.ops.physcon, name.split("::")[1]).default(*moved)
+        if isinstance(results, Tensor):
+            return results, 0
+        results = list(results)
+        for output, i in sums.items():
+            axes = arguments[i].ndim - (in_dims[i] is not None)
+            if axes == shared[i] and batch and results[output].ndim > 1 + axes:
+                results[output] = results[output].sum(dim=tuple(range(1, 1 + len(batch))))
+        return tuple(results), (0,) * len(results)
+
+    torch.library.register_vmap(name, rule)

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Condition a Gaussian with a dense covariance on linear rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from physcon_ext.ops import _formulas
+from physcon_ext.ops._arguments import as_noise, broadcast, check_tensors
+from physcon_ext.ops._autograd import (
+    Operation,
+    make_differentiable,
+    register_autocast,
+    register_vmap,
+)
+from physcon_ext.ops.condition_diagonal import fake_rank_sized, fit, noise_gradient, symmetric
+from physcon_ext.reference.results import Conditioned
+
+
+_NAME = "physcon::condition_dense"
+
+
+def condition_dense(
+    mean: Tensor,
+    prior_covariance: Tensor,
+    rows: Tensor,
+    target: Tensor,
+    noise: Tensor | float,
+    *,
+    factor: bool = False,
+    covariance: bool = True,
+) -> Conditioned:
+    r"""Condition ``N(mean, S)`` with a dense ``S`` on ``target = rows u + N(0, noise)``.
+
+    .. math::
+        m' = m + S G^T A^{-1} (b - G m), \quad S' = S - V^T V, \quad
+        A = G S G^T + R = L L^T, \quad V = L^{-1} G S
+
+    Args:
+        mean: ``m``, ``(*batch, n)``, float32 or float64.
+        prior_covariance: ``S``, ``(*batch, n, n)``, symmetric positive semi-definite.
+        rows: ``G``, ``(r, n)`` shared or ``(*batch, r, n)``.
+        target: ``b``, ``(*batch, r)``.
+        noise: ``R``: one variance, a variance per row, or an SPD matrix ``(*batch, r, r)``.
+        factor: Return ``V``, ``(*batch, r, n)``; otherwise that output is empty.
+        covariance: Return ``S'``, ``(*batch, n, n)``; otherwise that output is empty.
+
+    Returns:
+        `Conditioned`. ``S'`` is exactly symmetric when ``S`` is.
+
+    Raises:
+        TypeError: If an argument is not a float32/float64 tensor, or dtypes differ.
+        ValueError: If shapes do not fit or no kernel exists for the device.
+
+    Notes:
+        Cost: two reads and one write of ``S``, ``4 n^2 r`` flops; never ``n^3``.
+        Conservation and determinism: as `condition_diagonal`.
+
+    Example:
+        >>> s = torch.tensor([[2.0, 1.0], [1.0, 2.0]])
+        >>> g = torch.tensor([[1.0, 0.0]])
+        >>> condition_dense(torch.zeros(2), s, g, torch.ones(1), 0.0).covariance
+        tensor([[0.0000, 0.0000],
+                [0.0000, 1.5000]])
+    """
+    noise = as_noise(_NAME, noise, target)
+    mean, prior, rows, target, noise = check_tensors(
+        _NAME,
+        mean=mean,
+        prior_covariance=prior_covariance,
+        rows=rows,
+        target=target,
+        noise=noise,
+    )
+    mean, rows, target, noise = fit(_NAME, mean, rows, target, noise)
+    n, r = mean.shape[-1], rows.shape[-2]
+    mean, prior, target = broadcast(
+        _NAME,
+        mean=(mean, (n,), False),
+        prior_covariance=(prior, (n, n), False),
+        target=(target, (r,), False),
+    )
+    noise = noise.expand(*target.shape, *noise.shape[target.ndim :])
+    m, v, f, dense, _, cholesky, multipliers, info = _apply(
+        mean, prior, rows, target, noise, covariance
+    )
+    return Conditioned(
+        m, v, f if factor else f[..., :0, :], dense, cholesky, multipliers, info
+    )
+
+
+def _adjoint(
+    inputs: Sequence[Tensor],
+    flags: tuple[Any, ...],
+    outputs: Sequence[Tensor],
+    upstream: Sequence[Tensor | None],
+    needed: tuple[bool, ...],
+) -> tuple[Tensor, ...]:
+    mean, prior, rows, target, noise = inputs
+    _, _, factor, dense, cross, cholesky, multipliers, _ = outputs
+    grad_mean, grad_variance, grad_factor, grad_covariance = upstream
+    q = torch.zeros_like(prior)
+    if grad_covariance is not None and dense.shape[-2]:
+        q = symmetric(grad_covariance)
+    if grad_variance is not None:
+        q = q + torch.diag_embed(grad_variance)  # the variance output is the diagonal of S'
+    through = -2 * factor @ q
+    zero = torch.zeros_like(mean)
+    mean_bar, _, cross_bar, rows_bar, target_bar, noise_bar = (
+        torch.ops.physcon.condition_cross_backward(
+            zero if grad_mean is None else grad_mean,
+            zero,
+            through if grad_factor is None else through + grad_factor,
+            mean,
+            prior.diagonal(dim1=-2, dim2=-1),
+            cross,
+            rows,
+            target,
+            noise,
+            cholesky,
+            multipliers,
+            needed[2],
+        )
+    )
+    # C = G S, and S is symmetric.
+    prior_bar = torch.baddbmm(
+        q.flatten(end_dim=-3) if q.ndim > 2 else q[None],
+        rows.expand(*cross_bar.shape).reshape(-1, *cross_bar.shape[-2:]).mT,
+        cross_bar.reshape(-1, *cross_bar.shape[-2:]),
+    ).reshape(prior.shape)
+    if needed[2]:
+        through_rows = cross_bar @ prior
+        shared = rows.ndim == 2 and through_rows.ndim > 2
+        rows_bar = rows_bar + (
+            through_rows.flatten(end_dim=-3).sum(0) if shared else through_rows
+        )
+    return (
+        mean_bar,
+        symmetric(prior_bar),
+        rows_bar,
+        target_bar,
+        noise_gradient(noise_bar, noise, target),
+    )
+
+
+def _formula(
+    inputs: Sequence[Tensor], flags: tuple[Any, ...], outputs: Sequence[Tensor]
+) -> Callable[..., tuple[Tensor, ...]]:
+    kept, dtype = _formulas.kept_rows(outputs[5]), inputs[0].dtype
+    (covariance,) = flags
+
+    def function(
+        mean: Tensor, prior: Tensor, rows: Tensor, target: Tensor, noise: Tensor
+    ) -> tuple[Tensor, ...]:
+        s = symmetric(prior.double())
+        m, v, f = _formulas.condition(
+            mean, s.diagonal(dim1=-2, dim2=-1), rows.double() @ s, rows, target, noise, kept
+        )
+        dense = s - f.mT @ f if covariance else f[..., :0, :]
+        return m.to(dtype), v.to(dtype), f.to(dtype), dense.to(dtype)
+
+    return function
+
+
+@torch.library.register_fake(_NAME)
+def _fake(
+    mean: Tensor,
+    prior_covariance: Tensor,
+    rows: Tensor,
+    target: Tensor,
+    noise: Tensor,
+    covariance: bool,
+) -> tuple[Tensor, ...]:
+    batch, n, r = mean.shape[:-1], mean.shape[-1], rows.shape[-2]
+    return (
+        mean.new_empty(mean.shape),
+        mean.new_empty(mean.shape),
+        mean.new_empty(*batch, r, n),
+        mean.new_empty(*batch, n if covariance else 0, n),
+        mean.new_empty(*batch, r, n),
+        *fake_rank_sized(mean, r),
+    )
+
+
+_apply = make_differentiable(
+    Operation(_NAME, tensors=5, differentiable=5, outputs=4, adjoint=_adjoint, formula=_formula)
+)
+register_autocast(_NAME)
+register_vmap(_NAME, shared={2: 2})

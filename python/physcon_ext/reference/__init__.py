@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plain PyTorch definition of every op: dense, obvious, float64 inside, on any device.
+
+These are the oracle of the tests and the place to read what an op computes. They form ``n x n``
+matrices and are never used as a fallback.
+"""
+
+from physcon_ext.reference.banded_product import banded_product
+from physcon_ext.reference.condition_banded import condition_banded
+from physcon_ext.reference.condition_cross import condition_cross
+from physcon_ext.reference.condition_dense import condition_dense
+from physcon_ext.reference.condition_diagonal import condition_diagonal
+from physcon_ext.reference.condition_disjoint import condition_disjoint
+from physcon_ext.reference.results import Conditioned, ConditionedBanded
+from physcon_ext.reference.row_system import RowStatus
+
+
+__all__ = [
+    "Conditioned",
+    "ConditionedBanded",
+    "RowStatus",
+    "banded_product",
+    "condition_banded",
+    "condition_cross",
+    "condition_dense",
+    "condition_diagonal",
+    "condition_disjoint",
+]

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The public header is plain C, complete by itself, and its functions can be called from C. */
+#include <physcon/physcon.h>
+#include <string.h>
+
+int main(void) {
+    physcon_error error;
+    const char* isa = NULL;
+    if (physcon_active_isa(&isa, &error) != PHYSCON_OK || isa == NULL || error.message[0] != '\0') {
+        return 1;
+    }
+    if (strcmp(physcon_version(), PHYSCON_VERSION) != 0) {
+        return 2;
+    }
+    if (physcon_condition_diagonal_f32(NULL, NULL, NULL, 0, &error) != PHYSCON_ERROR_ARGUMENT) {
+        return 3;
+    }
+    if (strcmp(error.message, "physcon_condition_diagonal_f32: expected args, got NULL") != 0) {
+        return 4;
+    }
+    /* No message wanted. */
+    return physcon_condition_banded_f64(NULL, NULL, NULL, 0, NULL) == PHYSCON_ERROR_ARGUMENT ? 0
+                                                                                             : 5;
+}
