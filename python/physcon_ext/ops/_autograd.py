@@ -185,6 +185,12 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
     return call
 
 
+def sum_batch(gradient: Tensor, argument: Tensor) -> Tensor:
+    """Sum a gradient over the batch axes that a shared argument does not have."""
+    extra = gradient.ndim - argument.ndim
+    return gradient.sum(dim=tuple(range(extra))) if extra else gradient
+
+
 def register_autocast(name: str) -> None:
     """Reduced precision enters the op as float32, on both device types."""
     for device in ("cpu", "cuda"):

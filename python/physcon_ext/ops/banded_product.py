@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from physcon_ext.ops._arguments import broadcast, check_tensors
-from physcon_ext.ops._autograd import register_autocast, register_vmap
+from physcon_ext.ops._autograd import register_autocast, register_vmap, sum_batch
 
 
 _NAME = "physcon::banded_product"
@@ -106,9 +106,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
             -(dy / v * w[..., i : n - 2 + i] + dw / v * y[..., i : n - 2 + i]).sum(-2)
             for i in range(3)
         ]
-        stencil_bar = torch.stack(parts, -1)
-        if stencil.ndim == 2 and stencil_bar.ndim > 2:
-            stencil_bar = stencil_bar.flatten(end_dim=-3).sum(0)
+        stencil_bar = sum_batch(torch.stack(parts, -1), stencil)
     if need_noise:
         noise_bar = (dw * dy).sum(-2) / noise**2
     return variance_bar, stencil_bar, noise_bar, w if need_x else None

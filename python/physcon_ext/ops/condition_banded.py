@@ -16,6 +16,7 @@ from physcon_ext.ops._autograd import (
     make_differentiable,
     register_autocast,
     register_vmap,
+    sum_batch,
 )
 from physcon_ext.reference.results import ConditionedBanded
 
@@ -91,9 +92,7 @@ def _adjoint(
             multipliers,
         )
     )
-    if stencil.ndim == 2 and stencil_bar.ndim > 2:
-        stencil_bar = stencil_bar.flatten(end_dim=-3).sum(0)
-    return mean_bar, variance_bar, stencil_bar, target_bar, noise_bar
+    return mean_bar, variance_bar, sum_batch(stencil_bar, stencil), target_bar, noise_bar
 
 
 def _formula(

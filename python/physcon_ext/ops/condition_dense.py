@@ -16,6 +16,7 @@ from physcon_ext.ops._autograd import (
     make_differentiable,
     register_autocast,
     register_vmap,
+    sum_batch,
 )
 from physcon_ext.ops.condition_diagonal import fake_rank_sized, fit, noise_gradient, symmetric
 from physcon_ext.reference.results import Conditioned
@@ -127,20 +128,11 @@ def _adjoint(
         )
     )
     # C = G S, and S is symmetric.
-    prior_bar = torch.baddbmm(
-        q.flatten(end_dim=-3) if q.ndim > 2 else q[None],
-        rows.expand(*cross_bar.shape).reshape(-1, *cross_bar.shape[-2:]).mT,
-        cross_bar.reshape(-1, *cross_bar.shape[-2:]),
-    ).reshape(prior.shape)
     if needed[2]:
-        through_rows = cross_bar @ prior
-        shared = rows.ndim == 2 and through_rows.ndim > 2
-        rows_bar = rows_bar + (
-            through_rows.flatten(end_dim=-3).sum(0) if shared else through_rows
-        )
+        rows_bar = rows_bar + sum_batch(cross_bar @ prior, rows)
     return (
         mean_bar,
-        symmetric(prior_bar),
+        q + symmetric(rows.mT @ cross_bar),
         rows_bar,
         target_bar,
         noise_gradient(noise_bar, noise, target),

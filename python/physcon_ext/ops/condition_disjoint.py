@@ -16,6 +16,7 @@ from physcon_ext.ops._autograd import (
     make_differentiable,
     register_autocast,
     register_vmap,
+    sum_batch,
 )
 from physcon_ext.reference.results import Conditioned
 
@@ -124,9 +125,7 @@ def _adjoint(
             multipliers,
         )
     )
-    if weights.ndim == 1 and weights_bar.ndim > 1:
-        weights_bar = weights_bar.flatten(end_dim=-2).sum(0)
-    return mean_bar, variance_bar, weights_bar, target_bar, noise_bar
+    return mean_bar, variance_bar, sum_batch(weights_bar, weights), target_bar, noise_bar
 
 
 def _formula(
