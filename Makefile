@@ -91,6 +91,7 @@ lint: $(STAMP)-dev
 	@$(VENV)/bin/clang-format --dry-run -Werror $$($(PY) tools/sources.py c)
 	$(call say,licence tags)
 	@$(PY) tools/check_spdx.py
+	@$(PY) tools/check_text.py
 	$(call say,pyproject.toml)
 	@$(VENV)/bin/validate-pyproject -q pyproject.toml
 	$(call say,mypy)

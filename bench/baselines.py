@@ -180,7 +180,8 @@ def _triangular_inverse(a: Tensor) -> Tensor:
     """Return the inverse of the lower Cholesky factor of ``a``, without reading a status."""
     factor = torch.linalg.cholesky_ex(a)[0]
     identity = torch.eye(a.shape[-1], dtype=a.dtype)
-    return torch.linalg.solve_triangular(factor, identity.expand_as(a), upper=False)
+    inverse: Tensor = torch.linalg.solve_triangular(factor, identity.expand_as(a), upper=False)
+    return inverse
 
 
 def cholesky_trsm(

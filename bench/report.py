@@ -64,12 +64,12 @@ def _ratio(entry: dict[str, Any], kind: str) -> str:
     if found is None:
         return "-"
     low, middle = found["ratio"]["min"], found["ratio"]["median"]
-    return f"{low:.3g} ({middle:.3g})"
+    return f"{_factor(low)} ({_factor(middle)})"
 
 
-def _error(entry: dict[str, Any]) -> str:
-    ours = max(entry["ours"]["error"].values(), default=0.0)
-    return f"{ours:.1e}"
+def _factor(ratio: float) -> str:
+    """Three digits without an exponent."""
+    return f"{ratio:.0f}" if ratio >= 100.0 else f"{ratio:.3g}"
 
 
 def rows(result: Result) -> tuple[list[str], list[list[str]]]:
@@ -121,9 +121,9 @@ def show(result: Result) -> None:
         for row in table:
             pretty.add_row(*row)
         console = Console()
-        # A pipe has no width of its own: give the table the room it wants.
-        width = console.width if console.is_terminal else 160
-        console.print(pretty, width=width)
+        if not console.is_terminal:  # a pipe has no width of its own: give the table its room
+            console = Console(width=180)
+        console.print(pretty)
     print("Ratios: time of the baseline over ours, of minima (of medians). One thread: thread-CPU")
     print(
         "time; two threads: wall time. floor: share of max(traffic, arithmetic) at the rates below."
@@ -173,11 +173,13 @@ def write_csv(result: Result, path: Path) -> None:
         writer = csv.writer(stream)
         writer.writerow(
             "entry pass threads kind name rounds cpu_min_us cpu_median_us wall_min_us "
-            "wall_median_us error".split()
+            "wall_median_us error residual_eps".split()
         )
         for entry in result["entries"]:
             found = [entry["ours"], *filter(None, entry["baselines"].values())]
             for timing in found:
+                errors = dict(timing["error"])
+                residual = errors.pop("residual_eps", "")
                 writer.writerow(
                     [
                         entry["name"],
@@ -188,7 +190,8 @@ def write_csv(result: Result, path: Path) -> None:
                         timing["rounds"],
                         *(timing["cpu_us"][k] for k in ("min", "median")),
                         *(timing["wall_us"][k] for k in ("min", "median")),
-                        max(timing["error"].values(), default=""),
+                        max(errors.values(), default=""),
+                        residual,
                     ]
                 )
 
@@ -244,7 +247,7 @@ def readme_table(result: Result) -> str:
         kind = "mean + variance" if forward["output"] == "variance" else prior
         ratios = [
             " / ".join(
-                f"{e['baselines'][k]['ratio']['min']:.3g}x" if e["baselines"].get(k) else "-"
+                f"{_factor(e['baselines'][k]['ratio']['min'])}x" if e["baselines"].get(k) else "-"
                 for e in (forward, both)
                 if e is not None
             )

@@ -241,7 +241,10 @@ def measure_entry(
     return record
 
 
-def _run(entries: list[BenchmarkEntry], threads: list[int], compiled: bool) -> report.Result:
+def _run(
+    entries: list[BenchmarkEntry], threads: list[int], compiled: bool, path: Path | None
+) -> report.Result:
+    """Measure the entries; ``path`` is written after each: a broken run leaves something."""
     from physcon_ext import build_info
 
     rates = [machine_rates(count) for count in threads]
@@ -265,6 +268,8 @@ def _run(entries: list[BenchmarkEntry], threads: list[int], compiled: bool) -> r
                     gflops=rate["matmul_float32_GFLOPps"],
                 )
                 result["entries"].append(record)
+        if path is not None:
+            report.save(result, path)
     return result
 
 
@@ -297,12 +302,12 @@ def _measured(arguments: argparse.Namespace) -> report.Result:
         threads = [int(x) for x in (arguments.threads or counts).split(",")]
     except ValueError as error:
         raise ValueError(f"--threads wants numbers such as 1,2; got {arguments.threads}") from error
-    result = _run(chosen, threads, not (arguments.quick or arguments.no_compile))
     whole = not arguments.quick and arguments.filter is None
+    path = arguments.output or (RESULTS / f"{machine_name()}.json" if whole else None)
+    result = _run(chosen, threads, not (arguments.quick or arguments.no_compile), path)
     if whole:
         print("  peak memory", file=sys.stderr, flush=True)
         result["memory"] = memory.measure()
-    path = arguments.output or (RESULTS / f"{machine_name()}.json" if whole else None)
     if path is not None:
         report.save(result, path)
         print(f"wrote {path}", file=sys.stderr)

@@ -53,7 +53,9 @@ def mp_solution(problem: Problem, t: float) -> Callable[[mpmath.mpf], mpmath.mpf
     assert isinstance(problem, Stefan)
     u_star = mpmath.mpf(problem.u_star)
     z1 = mpmath.findroot(
-        lambda z: u_star * mpmath.erf(z) * z * mpmath.exp(z * z) - (1 - u_star) / mpmath.sqrt(mpmath.pi),
+        lambda z: (
+            u_star * mpmath.erf(z) * z * mpmath.exp(z * z) - (1 - u_star) / mpmath.sqrt(mpmath.pi)
+        ),
         0.5,
     )
     c1 = (1 - u_star) / mpmath.erf(z1)
@@ -117,7 +119,9 @@ def test_cell_averages_match_adaptive_quadrature(problem: Problem, t: float) -> 
     averages = problem.cell_averages(t, edges)
     assert averages.shape == (edges.numel() - 1,)
     with mpmath.workdps(30):
-        for a, b, average in zip(edges[:-1].tolist(), edges[1:].tolist(), averages.tolist(), strict=True):
+        for a, b, average in zip(
+            edges[:-1].tolist(), edges[1:].tolist(), averages.tolist(), strict=True
+        ):
             stop = min(b, front)
             area = mpmath.quad(exact, [a, (a + stop) / 2, stop]) if stop > a else mpmath.mpf(0)
             assert abs(average - area / (mpmath.mpf(b) - a)) <= 1e-12
@@ -148,7 +152,9 @@ def test_total_is_the_initial_total_plus_the_net_inflow(problem: Problem, t: flo
     start = problem.mass(0.0)
     assert (start + (weight * net).sum()).item() == pytest.approx(problem.mass(t).item(), abs=1e-6)
     if not isinstance(problem, Diffusion):
-        assert (start + problem.inflow(0.0, t)).item() == pytest.approx(problem.mass(t).item(), rel=1e-15)
+        assert (start + problem.inflow(0.0, t)).item() == pytest.approx(
+            problem.mass(t).item(), rel=1e-15
+        )
 
 
 def test_inflow_is_the_integral_of_the_left_flux() -> None:
@@ -160,7 +166,9 @@ def test_inflow_is_the_integral_of_the_left_flux() -> None:
 
 def test_equations_hold_away_from_the_front() -> None:
     # u_t = K(u)_xx with K = int k du, by central differences.
-    def residual(problem: Problem, potential: Callable[[Tensor], Tensor], t: float, x: float) -> float:
+    def residual(
+        problem: Problem, potential: Callable[[Tensor], Tensor], t: float, x: float
+    ) -> float:
         dt, dx = 1e-5, 1e-4
         rate = (problem.values(t + dt, x) - problem.values(t - dt, x)) / (2 * dt)
         u = problem.values(t, f64([x - dx, x, x + dx]))
@@ -231,7 +239,10 @@ def test_times_broadcast_and_half_precision_input_gives_float64() -> None:
         (lambda: PorousMedium().values(0.5, 1.5), r"expected x to be in \[0, 1\], got 1.5"),
         (lambda: PorousMedium().values(math.nan, 0.5), r"expected t to be in \[0, 1\], got nan"),
         (lambda: Diffusion().front(0.5), r"Diffusion: the solution is smooth and has no front"),
-        (lambda: Stefan().crossing(0.05, 1.5), r"expected level to be in \(0, u\(t, 0\)\], got 1.5"),
+        (
+            lambda: Stefan().crossing(0.05, 1.5),
+            r"expected level to be in \(0, u\(t, 0\)\], got 1.5",
+        ),
         (lambda: Stefan().edges(0), r"expected cells to be >= 1, got 0"),
         (
             lambda: Stefan().cell_averages(0.05, torch.tensor([0.0, 0.5, 0.5, 1.0])),

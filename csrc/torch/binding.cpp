@@ -1,17 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "torch/binding.hpp"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace physcon::binding {
 
-Executor torch_executor() {
+// About 20 microseconds of one core: less is not worth waking a thread for.
+constexpr double shared_work = 200e3;
+
+Executor torch_executor(double work) {
+    if (work < shared_work) return serial_executor();
     const auto run = [](void*, int64_t count, Task task, void* context) {
         torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) { task(context, begin, end); });
     };
     return {run, nullptr, static_cast<int>(torch::stable::get_num_threads())};
 }
 
+namespace {
+
+constexpr std::uintptr_t huge_page = std::uintptr_t{2} << 20;
+// The C library maps allocations from here on afresh each time and recycles smaller ones, which have their pages.
+constexpr std::uintptr_t always_mapped = std::uintptr_t{32} << 20;
+
+/// Fresh large memory costs more in page faults than the kernels that fill it; huge pages remove most of them.
+/// Advice only: where the system has none, nothing changes.
+void advise_huge_pages(const Tensor& t) {
+#if defined(__linux__)
+    if (!t.is_cpu()) return;
+    const auto size = static_cast<std::uintptr_t>(t.numel()) * t.element_size();
+    if (size < always_mapped) return;
+    const auto begin = reinterpret_cast<std::uintptr_t>(t.data_ptr()), end = begin + size;
+    const std::uintptr_t first = (begin + huge_page - 1) / huge_page * huge_page, last = end / huge_page * huge_page;
+    if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#else
+    (void)t;
+#endif
+}
+
+}  // namespace
+
 Tensor allocate(const Tensor& like, const Shape& shape, ScalarType dtype) {
-    return torch::stable::new_empty(like, {shape.data(), shape.size()}, dtype);
+    Tensor t = torch::stable::new_empty(like, {shape.data(), shape.size()}, dtype);
+    advise_huge_pages(t);
+    return t;
 }
 Tensor allocate(const Tensor& like, const Shape& shape) { return allocate(like, shape, like.scalar_type()); }
 
@@ -73,7 +106,7 @@ Operand::Operand(
         return;
     }
     tensor = torch::stable::contiguous(given);
-    stride = size;
+    stride = shared ? 0 : size;
 }
 
 Workspace::Workspace(const Tensor& like, std::size_t bytes)

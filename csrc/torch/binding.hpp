@@ -20,8 +20,9 @@ using torch::stable::Tensor;
 using torch::headeronly::ScalarType;
 using Shape = std::vector<int64_t>;
 
-/// torch's thread pool as an executor of the core.
-Executor torch_executor();
+/// torch's thread pool as an executor of the core; `work` (floating-point operations, roughly) too small to share
+/// stays in the calling thread. Bits never depend on it.
+Executor torch_executor(double work);
 
 /// Uninitialised tensor on the device of `like`.
 Tensor allocate(const Tensor& like, const Shape& shape, ScalarType dtype);

@@ -36,6 +36,9 @@ struct Problem {
         STD_TORCH_CHECK(geometry.n >= 1, op, ": expected mean to hold at least 1 point, got 0");
     }
 
+    double work() const {
+        return static_cast<double>(geometry.items * geometry.n) * static_cast<double>(rank * rank + 8 * rank);
+    }
     Tensor output(std::initializer_list<int64_t> rest) const {
         return allocate(mean.tensor, join(geometry.batch, rest));
     }
@@ -89,7 +92,7 @@ void run(
         args.multipliers_out = pointer<double>(out.multipliers);
         args.info_out = pointer<std::int32_t>(out.info);
         if (args.batch == 0) return;
-        const Executor executor = torch_executor();
+        const Executor executor = torch_executor(p.work());
         Workspace workspace(p.mean.tensor, condition_workspace(args, executor));
         condition(args, executor, workspace.data());
     });
@@ -206,7 +209,7 @@ void run_backward(
         args.target_out = pointer<scalar_t>(out.target);
         args.noise_out = pointer<scalar_t>(out.noise);
         if (args.batch == 0) return;
-        const Executor executor = torch_executor();
+        const Executor executor = torch_executor(p.work());
         Workspace workspace(p.mean.tensor, condition_backward_workspace(args, executor));
         condition_backward(args, executor, workspace.data());
     });

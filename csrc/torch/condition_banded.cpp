@@ -21,6 +21,7 @@ struct Stencil {
           noise(geometry, "noise", r, like, {rows}) {
         STD_TORCH_CHECK(geometry.n >= 3, op, ": expected at least 3 points, got ", geometry.n);
     }
+    double work() const { return 100.0 * static_cast<double>(geometry.items * geometry.n); }
     Tensor output(const Tensor& like, std::initializer_list<int64_t> rest) const {
         return allocate(like, join(geometry.batch, rest));
     }
@@ -51,7 +52,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_banded(
         args.band_out = band.mutable_data_ptr<double>();
         args.multipliers_out = multipliers.mutable_data_ptr<double>();
         args.info_out = info.mutable_data_ptr<std::int32_t>();
-        const Executor executor = torch_executor();
+        const Executor executor = torch_executor(s.work());
         Workspace workspace(mean, condition_banded_workspace(args, executor));
         physcon::condition_banded(args, executor, workspace.data());
     });
@@ -98,7 +99,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_banded_backward(
         args.stencil_out = stencil_out.mutable_data_ptr<scalar_t>();
         args.target_out = target_out.mutable_data_ptr<scalar_t>();
         args.noise_out = noise_out.mutable_data_ptr<scalar_t>();
-        const Executor executor = torch_executor();
+        const Executor executor = torch_executor(s.work());
         Workspace workspace(mean, condition_banded_backward_workspace(args, executor));
         physcon::condition_banded_backward(args, executor, workspace.data());
     });
@@ -122,7 +123,7 @@ Tensor banded_product(const Tensor& variance, const Tensor& stencil, const Tenso
         args.noise = s.noise.view<scalar_t>();
         args.vectors = vectors.view<scalar_t>();
         args.out = out.mutable_data_ptr<scalar_t>();
-        const Executor executor = torch_executor();
+        const Executor executor = torch_executor(s.work());
         Workspace workspace(variance, banded_product_workspace(args, executor));
         physcon::banded_product(args, executor, workspace.data());
     });

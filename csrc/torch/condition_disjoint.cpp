@@ -46,6 +46,7 @@ struct Rows {
         check_indices();
     }
 
+    double work() const { return 20.0 * static_cast<double>(geometry.items * geometry.n); }
     const int64_t* order_data() const { return order.numel() == 0 ? nullptr : order.const_data_ptr<int64_t>(); }
     Tensor output(int64_t size) const { return allocate(mean.tensor, join(geometry.batch, {size})); }
 
@@ -115,7 +116,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> condition_disjoint(
         args.cholesky_out = cholesky.mutable_data_ptr<double>();
         args.multipliers_out = multipliers.mutable_data_ptr<double>();
         args.info_out = info.mutable_data_ptr<std::int32_t>();
-        physcon::condition_disjoint(args, torch_executor());
+        physcon::condition_disjoint(args, torch_executor(r.work()));
     });
     return {mean_out, variance_out, factor, cholesky, multipliers, info};
 }
@@ -167,7 +168,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_disjoint_backward(
         args.weights_out = weights_out.mutable_data_ptr<scalar_t>();
         args.target_out = target_out.mutable_data_ptr<scalar_t>();
         args.noise_out = noise_out.mutable_data_ptr<scalar_t>();
-        physcon::condition_disjoint_backward(args, torch_executor());
+        physcon::condition_disjoint_backward(args, torch_executor(r.work()));
     });
     return {mean_out, variance_out, weights_out, target_out, noise_out};
 }

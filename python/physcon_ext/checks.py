@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Checks of user input: one sentence that names the argument, what it should be and what it is."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,27 @@ def first_index(mask: Tensor) -> tuple[int, ...]:
 
 def _at(index: tuple[int, ...]) -> str:
     return f" at index {index if len(index) != 1 else index[0]}" if index else ""
+
+
+def common_shape(*shapes: Sequence[int]) -> torch.Size | None:
+    """Return the shape that all shapes broadcast to, or None if there is none."""
+    rank = max((len(s) for s in shapes), default=0)
+    common = []
+    for place in range(-rank, 0):
+        sizes = {s[place] for s in shapes if len(s) >= -place} - {1}
+        if len(sizes) > 1:
+            return None
+        common.append(sizes.pop() if sizes else 1)
+    return torch.Size(common)
+
+
+def broadcast_shape(*shapes: Sequence[int]) -> torch.Size:
+    """Return the shape that all shapes broadcast to; raise if there is none."""
+    shape = common_shape(*shapes)
+    if shape is None:
+        listed = ", ".join(str(tuple(s)) for s in shapes)
+        raise ValueError(f"expected shapes that broadcast, got {listed}")
+    return shape
 
 
 def check_dtype(

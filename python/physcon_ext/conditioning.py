@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from physcon_ext import ops
-from physcon_ext.checks import check_dtype, check_finite, first_index, fmt
+from physcon_ext.checks import check_dtype, check_finite, common_shape, first_index, fmt
 from physcon_ext.constraints.linear import Group, LinearConstraint
 from physcon_ext.constraints.rows import BandedRows, DisjointRows
 from physcon_ext.covariance import (
@@ -169,11 +169,10 @@ def mixture(fields: GaussianField | Sequence[GaussianField], dim: int = 0) -> Ga
             "mixture: expected fields with the same cells, dtype and device, got "
             + " and ".join(f"n={n} {dtype} on {device}" for n, dtype, device in kinds)
         )
-    try:
-        batch = torch.broadcast_shapes(*(f.batch_shape for f in fields))
-    except RuntimeError as error:
+    batch = common_shape(*(f.batch_shape for f in fields))
+    if batch is None:
         shapes = ", ".join(str(tuple(f.batch_shape)) for f in fields)
-        raise ValueError(f"mixture: expected batch shapes to broadcast, got {shapes}") from error
+        raise ValueError(f"mixture: expected batch shapes to broadcast, got {shapes}")
     whole = [f.expand(batch) for f in fields]
     first = fields[0].law
     shared = whole[0].law if all(f.law is first for f in fields) else None
@@ -308,13 +307,13 @@ def _check_arguments(field: GaussianField, law: LinearConstraint, on_infeasible:
 
 
 def _common_batch(field: GaussianField, law: LinearConstraint) -> torch.Size:
-    try:
-        return torch.broadcast_shapes(field.batch_shape, law.batch_shape)
-    except RuntimeError as error:
+    batch = common_shape(field.batch_shape, law.batch_shape)
+    if batch is None:
         raise ValueError(
             f"conserve: expected the batch axes of field and law to broadcast, "
             f"got {tuple(field.batch_shape)} and {tuple(law.batch_shape)}"
-        ) from error
+        )
+    return batch
 
 
 def _applied(law: LinearConstraint, mean: Tensor) -> Tensor:
@@ -354,7 +353,8 @@ def _check_status(
             f"cells variance, or use on_infeasible='project'"
         )
     a = update.state.structure.row_matrix[item]
-    earlier = [j for j in range(k) if int(status[(*item, j)]) == RowStatus.USED]
+    used = status[item] == RowStatus.USED
+    earlier = [j for j in range(k) if bool(used[j])]
     share = torch.linalg.lstsq(a[earlier][:, earlier], a[earlier, k][:, None]).solution[:, 0]
     weight = share.abs() * a[earlier, earlier].sqrt()
     partners = [earlier[int(j)] for j in (weight > 1e-6 * a[k, k].sqrt()).nonzero()]

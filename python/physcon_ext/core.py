@@ -168,18 +168,15 @@ def _condition(
     variance_out: Array | None,
 ) -> Conditioned:
     n, rank = call.n, _rank(call, rows)
-    priors = [
-        None if value is None else call.read(name, value, *core)
-        for name, value, core in (
-            ("variance", variance, (n,)),
-            ("cross", cross, (rank, n)),
-            ("prior_covariance", prior_covariance, (n, n)),
-        )
-    ]
+    variance_view = None if variance is None else call.read("variance", variance, n)
+    cross_view = None if cross is None else call.read("cross", cross, rank, n)
+    dense = prior_covariance is not None
+    prior_view = None
+    if prior_covariance is not None:
+        prior_view = call.read("prior_covariance", prior_covariance, n, n)
     rows_view = call.read("rows", rows, rank, n)
     target_view = call.read("target", target, rank)
     noise_view = call.noise(noise, target, rank)
-    dense = prior_covariance is not None
     out = Conditioned(
         mean=call.result("mean_out", mean_out),
         variance=call.result("variance_out", variance_out),
@@ -189,10 +186,22 @@ def _condition(
         multipliers=call.empty(rank, dtype=np.float64),
         info=call.empty(rank, dtype=np.int32),
     )
-    flat = [None if value is None else call.flat(value) for value in out]
-    cross_out = call.flat(call.empty(rank, n)) if dense else None
     _C.condition(
-        call.mean, *priors, rows_view, target_view, noise_view, *flat[:4], cross_out, *flat[4:]
+        call.mean,
+        variance_view,
+        cross_view,
+        prior_view,
+        rows_view,
+        target_view,
+        noise_view,
+        call.flat(out.mean),
+        call.flat(out.variance),
+        None if out.factor is None else call.flat(out.factor),
+        None if out.covariance is None else call.flat(out.covariance),
+        call.flat(call.empty(rank, n)) if dense else None,
+        call.flat(out.cholesky),
+        call.flat(out.multipliers),
+        call.flat(out.info),
     )
     return out if factor else out._replace(factor=None)
 

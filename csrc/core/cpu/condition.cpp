@@ -12,6 +12,7 @@ namespace physcon::PHYSCON_ISA_NAMESPACE {
 namespace {
 
 constexpr int correction_limit = 6;
+constexpr int refinements = 2;  // of alpha in the rank-sized system; the second serves ill-conditioned rows
 // Below this scaled pivot the explicit inverse factor is applied in double precision for float data too.
 constexpr double benign_pivot = 1e-3;
 // Above this leverage s_i g_i' A^-1 g_i, s_i (1 - leverage) cancels and the Joseph form is summed instead.
@@ -203,29 +204,33 @@ class Forward {
             for (int64_t i = count; i < block; ++i) weight[i] = 0;
         }
         for (int64_t k = 0; k < rank_; ++k) {
-            pack_row(rows(b) + k * n_ + p, count, s.left + k * block);
-            if (!lower_) pack_row(cross(b) + k * n_ + p, count, s.right + k * block);
+            const T* from = rows(b) + k * n_ + p;
             double* left = s.left + k * block;
             Vector<double> product = load(products + k * width<double>);
-            for (int64_t i = 0; i < block; i += width<double>) {
-                const Vector<double> g = load(left + i);
-                product += g * load(value + i);
-                if (lower_) store(left + i, g * load(weight + i));
+            const auto step = [&](auto full, int64_t i, int lanes) {
+                const Wide<T> g = load_wide<decltype(full)::value>(from + i, lanes);
+                for (int part = 0; part < Wide<T>::parts; ++part, i += width<double>) {
+                    product += g.part[part] * load(value + i);
+                    store(left + i, lower_ ? g.part[part] * load(weight + i) : g.part[part]);
+                }
+            };
+            int64_t i = 0;
+            for (; i + width<T> <= count; i += width<T>) {
+                prefetch(from + i + block);
+                step(std::true_type{}, i, width<T>);
             }
+            if (i < count) {
+                step(std::false_type{}, i, static_cast<int>(count - i));
+                i += width<T>;
+            }
+            for (; i < block; ++i) left[i] = 0;
             store(products + k * width<double>, product);
+            if (!lower_) pack_row(cross(b) + k * n_ + p, count, s.right + k * block);
         }
     }
     static void pack_row(const T* from, int64_t count, double* to) {
-        int64_t i = 0;
-        for (; i + width<T> <= count; i += width<T>) store_wide(to + i, widen<T>(load(from + i)));
-        if (i < count) {
-            store_wide(to + i, widen<T>(load_partial(from + i, static_cast<int>(count - i))));
-            i += width<T>;
-        }
-        for (; i < block; i += width<T>) store_wide(to + i, Wide<T>{});
-    }
-    static void store_wide(double* to, const Wide<T>& w) {
-        for (int part = 0; part < Wide<T>::parts; ++part) store(to + part * width<double>, w.part[part]);
+        for (int64_t i = 0; i < count; ++i) to[i] = from[i];
+        for (int64_t i = count; i < block; ++i) to[i] = 0;
     }
 
     void gram_one(State& s, int64_t b, int64_t begin, int64_t end, double* partial) const {
@@ -233,9 +238,9 @@ class Forward {
         Vector<double> total = {}, product = {};
         const auto add = [&](auto full, int64_t p, int count, Vector<double>& sum, Vector<double>& dot) {
             constexpr bool is_full = decltype(full)::value;
-            const Wide<T> w = widen<T>(load_lanes<is_full>(g + p, count));
-            const Wide<T> x = widen<T>(load_lanes<is_full>(c + p, count));
-            const Wide<T> y = widen<T>(load_lanes<is_full>(m + p, count));
+            const Wide<T> w = load_wide<is_full>(g + p, count);
+            const Wide<T> x = load_wide<is_full>(c + p, count);
+            const Wide<T> y = load_wide<is_full>(m + p, count);
             for (int i = 0; i < Wide<T>::parts; ++i) {
                 sum += w.part[i] * (lower_ ? w.part[i] * x.part[i] : x.part[i]);
                 dot += w.part[i] * y.part[i];
@@ -256,52 +261,88 @@ class Forward {
 
     // ---- rank-sized algebra ------------------------------------------------------------------------------------
     void solve(State& s, int64_t b) const {
-        double *rhs = s.vectors, *alpha = multipliers(b), *work = s.vectors + rank_;
+        if (rank_ == 1 && !a_.noise_is_matrix && solve_one(s, b)) return;
+        with_rank(rank_, [&](auto rank) { solve_rank(s, b, rank); });
+    }
+
+    template <typename Rank>
+    void solve_rank(State& s, int64_t b, Rank rank) const {
+        double *rhs = s.vectors, *alpha = multipliers(b), *work = s.vectors + rank;
         const T *target = a_.target.item(b), *noise = a_.noise.item(b);
-        for (int64_t i = 0; i < rank_ * rank_ + rank_; ++i) {
-            DoubleDouble sum;
-            for (int64_t c = 0; c < chunks_; ++c) sum.add(s.partial[c * partial_size() + i]);
-            (i < rank_ * rank_ ? s.gram[i] : rhs[i - rank_ * rank_]) = sum.value();
-        }
+        add_chunks(s, rhs);
         bool all_finite = true;
-        for (int64_t k = 0; k < rank_; ++k) {
+        for (int64_t k = 0; k < rank; ++k) {
             rhs[k] = static_cast<double>(target[k]) - rhs[k];
             all_finite = all_finite && finite(rhs[k]);
             if (a_.noise_is_matrix) {
-                for (int64_t j = 0; j < rank_; ++j) s.gram[k * rank_ + j] += noise[k * rank_ + j];
+                for (int64_t j = 0; j < rank; ++j) s.gram[k * rank + j] += noise[k * rank + j];
             } else {
-                s.gram[k * rank_ + k] += noise[k];
+                s.gram[k * rank + k] += noise[k];
             }
         }
-        for (int64_t i = 0; i < rank_ * rank_; ++i) all_finite = all_finite && finite(s.gram[i]);
+        for (int64_t i = 0; i < rank * rank; ++i) all_finite = all_finite && finite(s.gram[i]);
         s.flags->finite = all_finite;
         if (!all_finite) {
             mark_non_finite(b);
             return;
         }
         // A is symmetric up to the rounding of C; the factor uses its symmetric part, the refinement A itself.
-        for (int64_t k = 0; k < rank_; ++k) {
+        for (int64_t k = 0; k < rank; ++k) {
             for (int64_t j = 0; j <= k; ++j) {
-                s.factored[k * rank_ + j] = 0.5 * (s.gram[k * rank_ + j] + s.gram[j * rank_ + k]);
+                s.factored[k * rank + j] = 0.5 * (s.gram[k * rank + j] + s.gram[j * rank + k]);
             }
         }
         double* dependence = s.inverse;  // read by classify() before the inverse overwrites it
-        const double smallest = factor_dropping(s.factored, rank_, cholesky(b), dependence);
+        const double smallest = factor_dropping(s.factored, rank, cholesky(b), dependence, work);
         s.flags->wide = sizeof(T) == 4 && smallest < benign_pivot;
-        for (int64_t k = 0; k < rank_; ++k) info(b)[k] = static_cast<std::int32_t>(RowStatus::used);
+        for (int64_t k = 0; k < rank; ++k) info(b)[k] = static_cast<std::int32_t>(RowStatus::used);
         classify(s, b, dependence);
-        for (int64_t k = 0; k < rank_; ++k) alpha[k] = 0;
-        for (int pass = 0; pass < 3; ++pass) {  // refinement in the rank-sized system
-            for (int64_t k = 0; k < rank_; ++k) {
+        invert_lower(cholesky(b), rank, s.inverse);
+        for (int64_t k = 0; k < rank; ++k) alpha[k] = 0;
+        add_solution(s.inverse, rank, rhs, work, alpha);
+        for (int pass = 0; pass < refinements; ++pass) {
+            double* residual = s.vectors + 2 * rank;
+            for (int64_t k = 0; k < rank; ++k) {
                 double value = rhs[k];
-                for (int64_t j = 0; j < rank_; ++j) value -= s.gram[k * rank_ + j] * alpha[j];
-                work[k] = value;
+                for (int64_t j = 0; j < rank; ++j) value -= s.gram[k * rank + j] * alpha[j];
+                residual[k] = value;
             }
-            solve_lower(cholesky(b), rank_, work);
-            solve_upper(cholesky(b), rank_, work);
-            for (int64_t k = 0; k < rank_; ++k) alpha[k] += work[k];
+            add_solution(s.inverse, rank, residual, work, alpha);
         }
-        invert_lower(cholesky(b), rank_, s.inverse);
+    }
+
+    /// A and G m of the item, chunk after chunk with compensation.
+    void add_chunks(State& s, double* products) const {
+        const int64_t square = rank_ * rank_;
+        for (int64_t i = 0; i < square + rank_; ++i) {
+            double& out = i < square ? s.gram[i] : products[i - square];
+            if (chunks_ == 1) {
+                out = s.partial[i];
+                continue;
+            }
+            DoubleDouble sum;
+            for (int64_t c = 0; c < chunks_; ++c) sum.add(s.partial[c * partial_size() + i]);
+            out = sum.value();
+        }
+    }
+
+    /// The common case of one row; false leaves everything unusual to the general code.
+    bool solve_one(State& s, int64_t b) const {
+        DoubleDouble gram, product;
+        for (int64_t c = 0; c < chunks_; ++c) {
+            gram.add(s.partial[c * partial_size()]);
+            product.add(s.partial[c * partial_size() + 1]);
+        }
+        const double d = gram.value() + static_cast<double>(a_.noise.item(b)[0]);
+        const double e = static_cast<double>(a_.target.item(b)[0]) - product.value();
+        if (!finite(d) || !finite(e) || !(d > 0)) return false;
+        const double root = __builtin_sqrt(d);
+        cholesky(b)[0] = root;
+        s.inverse[0] = 1 / root;
+        multipliers(b)[0] = e / d;
+        info(b)[0] = static_cast<std::int32_t>(RowStatus::used);
+        *s.flags = {false, true};
+        return true;
     }
 
     /// Tells dropped rows apart. A dropped row k equals sum_j c_j row_j of the kept rows before it.
@@ -371,24 +412,24 @@ class Forward {
         T *mean_out = a_.mean_out + b * n_, *variance_out = a_.variance_out + b * n_;
         T* factor = a_.factor_out == nullptr ? nullptr : a_.factor_out + b * n_;
         const double alpha = multipliers(b)[0], root = s.inverse[0];
+        const T square = static_cast<T>(root * root), kept = static_cast<T>(1 - joseph_leverage);
         Vector<T> cancels = {};
         const auto step = [&](auto full, int64_t p, int count) {
             constexpr bool is_full = decltype(full)::value;
-            const Vector<T> prior = load_lanes<is_full>(v + p, count);
-            const Wide<T> x = widen<T>(load_lanes<is_full>(c + p, count)), w = widen<T>(prior);
-            Wide<T> y = widen<T>(load_lanes<is_full>(m + p, count)), row, left;
+            const Wide<T> x = load_wide<is_full>(c + p, count), w = load_wide<is_full>(v + p, count);
+            Wide<T> y = load_wide<is_full>(m + p, count), row;
             for (int i = 0; i < Wide<T>::parts; ++i) {
                 const Vector<double> weighted = lower_ ? x.part[i] * w.part[i] : x.part[i];
                 y.part[i] += alpha * weighted;
                 row.part[i] = root * weighted;
-                left.part[i] = lower_ ? w.part[i] * (1 - row.part[i] * (root * x.part[i]))
-                                      : w.part[i] - row.part[i] * row.part[i];
             }
-            const Vector<T> result = narrow<T>(left);
-            store_lanes<is_full>(mean_out + p, narrow<T>(y), count);
+            store_narrow<is_full>(mean_out + p, y, count);
+            if (factor != nullptr) store_narrow<is_full>(factor + p, row, count);
+            const Vector<T> prior = load_lanes<is_full>(v + p, count), source = load_lanes<is_full>(c + p, count);
+            const Vector<T> removed = source * source * square;
+            const Vector<T> result = lower_ ? prior - prior * (prior * removed) : prior - removed;
             store_lanes<is_full>(variance_out + p, result, count);
-            if (factor != nullptr) store_lanes<is_full>(factor + p, narrow<T>(row), count);
-            cancels += result < static_cast<T>(1 - joseph_leverage) * prior ? Vector<T>{} + 1 : Vector<T>{};
+            cancels = result < kept * prior ? Vector<T>{} + 1 : cancels;
         };
         int64_t p = begin;
         for (; p + width<T> <= end; p += width<T>) step(std::true_type{}, p, width<T>);
@@ -420,6 +461,7 @@ class Forward {
         }
         X* to = reinterpret_cast<X*>(s.points);
         for (int64_t k = 0; k < rank_; ++k) {
+            for (int64_t i = 0; i < count; i += width<T>) prefetch(from + k * n_ + i + block);
             for (int64_t i = 0; i < count; ++i) to[k * block + i] = static_cast<X>(from[k * n_ + i]);
             for (int64_t i = count; i < block; ++i) to[k * block + i] = 0;
         }
@@ -437,7 +479,7 @@ class Forward {
             Wide<X> sum[group] = {};
             for (int64_t k = 0; k < rank_; ++k) {
                 for (int j = 0; j < group; ++j) {
-                    const Wide<X> value = widen<X>(load(x + k * stride + i + j * width<X>));
+                    const Wide<X> value = load_wide(x + k * stride + i + j * width<X>);
                     for (int part = 0; part < Wide<X>::parts; ++part) sum[j].part[part] += alpha[k] * value.part[part];
                 }
             }

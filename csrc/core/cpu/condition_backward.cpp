@@ -180,7 +180,7 @@ class Backward {
     template <bool full>
     static Wide<T> wide(const T* from, int64_t p, int count) {
         if (from == nullptr) return Wide<T>{};
-        return widen<T>(load_lanes<full>(from + p, count));
+        return load_wide<full>(from + p, count);
     }
     const T* grad_factor(int64_t b) const {
         return a_.grad_factor.data == nullptr ? nullptr : a_.grad_factor.item(b);
@@ -340,10 +340,10 @@ class Backward {
                 row_bar.part[i] = diagonal_ ? prior.part[i] * (cb + adjoint * w.part[i]) - a * mm.part[i]
                                             : adjoint * cr.part[i] - a * mm.part[i];
             }
-            store_lanes<is_full>(mean_out + p, narrow<T>(mean_bar), lanes);
-            store_lanes<is_full>(variance_out + p, narrow<T>(variance_bar), lanes);
-            if (cross_out != nullptr) store_lanes<is_full>(cross_out + p, narrow<T>(cross_bar), lanes);
-            if (rows_out != nullptr) store_lanes<is_full>(rows_out + p, narrow<T>(row_bar), lanes);
+            store_narrow<is_full>(mean_out + p, mean_bar, lanes);
+            store_narrow<is_full>(variance_out + p, variance_bar, lanes);
+            if (cross_out != nullptr) store_narrow<is_full>(cross_out + p, cross_bar, lanes);
+            if (rows_out != nullptr) store_narrow<is_full>(rows_out + p, row_bar, lanes);
             if (s.sum == nullptr) return;
             for (int i = 0; i < Wide<T>::parts; ++i) {
                 double* sum = s.sum + (p - begin) + i * width<double>;

@@ -62,6 +62,9 @@ inline void store(T* p, Vector<T> v) {
     __builtin_memcpy(p, &v, sizeof(v));
 }
 
+/// Asks for a cache line that will be read soon; any address is allowed.
+inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+
 /// The first `count` lanes from memory, zeros after them; touches no other byte.
 template <typename T>
 inline Vector<T> load_partial(const T* p, int count) {
@@ -111,30 +114,57 @@ struct Wide {
     static constexpr int parts = static_cast<int>(sizeof(double) / sizeof(T));
     Vector<double> part[parts];
 };
-template <typename T>
-inline Wide<T> widen(Vector<T> v) {
+/// Widens straight from memory: half a vector of floats at a time, no shuffles.
+template <bool full, typename T>
+inline Wide<T> load_wide(const T* p, int count) {
     Wide<T> w;
     if constexpr (sizeof(T) == 8) {
-        w.part[0] = v;
+        w.part[0] = load_lanes<full>(p, count);
+        return w;
     } else {
-        HalfVector half[2];
-        __builtin_memcpy(half, &v, sizeof(v));
-        w.part[0] = __builtin_convertvector(half[0], Vector<double>);
-        w.part[1] = __builtin_convertvector(half[1], Vector<double>);
+        for (int i = 0; i < Wide<T>::parts; ++i) {
+            HalfVector half = {};
+            if (full) {
+                __builtin_memcpy(&half, p + i * width<double>, sizeof(half));
+            } else {
+#if defined(__AVX512F__)
+                const auto mask = ((1u << count) - 1u) >> (i * width<double>);
+                half = (HalfVector)_mm256_maskz_loadu_ps(static_cast<__mmask8>(mask), p + i * width<double>);
+#else
+                for (int j = i * width<double>; j < count && j < (i + 1) * width<double>; ++j) {
+                    half[j - i * width<double>] = p[j];
+                }
+#endif
+            }
+            w.part[i] = __builtin_convertvector(half, Vector<double>);
+        }
+        return w;
     }
-    return w;
 }
 template <typename T>
-inline Vector<T> narrow(const Wide<T>& w) {
+inline Wide<T> load_wide(const T* p) {
+    return load_wide<true>(p, width<T>);
+}
+template <bool full, typename T>
+inline void store_narrow(T* p, const Wide<T>& w, int count) {
     if constexpr (sizeof(T) == 8) {
-        return w.part[0];
+        store_lanes<full>(p, w.part[0], count);
     } else {
-        const HalfVector half[2] = {
-            __builtin_convertvector(w.part[0], HalfVector), __builtin_convertvector(w.part[1], HalfVector)
-        };
-        Vector<T> v;
-        __builtin_memcpy(&v, half, sizeof(v));
-        return v;
+        for (int i = 0; i < Wide<T>::parts; ++i) {
+            const HalfVector half = __builtin_convertvector(w.part[i], HalfVector);
+            if (full) {
+                __builtin_memcpy(p + i * width<double>, &half, sizeof(half));
+            } else {
+#if defined(__AVX512F__)
+                const auto mask = ((1u << count) - 1u) >> (i * width<double>);
+                _mm256_mask_storeu_ps(p + i * width<double>, static_cast<__mmask8>(mask), (__m256)half);
+#else
+                for (int j = i * width<double>; j < count && j < (i + 1) * width<double>; ++j) {
+                    p[j] = half[j - i * width<double>];
+                }
+#endif
+            }
+        }
     }
 }
 
@@ -142,10 +172,14 @@ template <typename T>
 inline Vector<T> absolute(Vector<T> v) {
     return v < 0 ? -v : v;
 }
+/// Lanes added pairwise.
 inline double sum_lanes(Vector<double> v) {
-    double sum = 0;
-    for (int i = 0; i < width<double>; ++i) sum += v[i];
-    return sum;
+    double lane[width<double>];
+    __builtin_memcpy(lane, &v, sizeof(v));
+    for (int half = width<double> / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+    }
+    return lane[0];
 }
 
 /// `v` as rounded to memory precision: stops the compiler from fusing the product behind it into a later sum.

@@ -14,6 +14,23 @@ inline constexpr double epsilon = sizeof(T) == 4 ? 1.1920928955078125e-07 : epsi
 
 inline bool finite(double x) { return x - x == 0; }
 
+// `Rank` is int64_t, or a std::integral_constant so that small systems unroll.
+
+/// Calls body(rank) with the rank as a constant where that pays.
+template <typename Body>
+inline void with_rank(int64_t rank, Body&& body) {
+    switch (rank) {
+        case 2: return body(std::integral_constant<int64_t, 2>{});
+        case 3: return body(std::integral_constant<int64_t, 3>{});
+        case 4: return body(std::integral_constant<int64_t, 4>{});
+        case 5: return body(std::integral_constant<int64_t, 5>{});
+        case 6: return body(std::integral_constant<int64_t, 6>{});
+        case 7: return body(std::integral_constant<int64_t, 7>{});
+        case 8: return body(std::integral_constant<int64_t, 8>{});
+        default: return body(rank);
+    }
+}
+
 /// Reciprocal diagonal of a factor: 0 for a dropped row, whose diagonal is infinite.
 inline double inverse_pivot(const double* cholesky, int64_t rank, int64_t k) {
     return 1.0 / cholesky[k * rank + k];
@@ -38,7 +55,8 @@ inline void solve_upper(const double* cholesky, int64_t rank, double* x) {
 }
 
 /// inverse <- L^-1 (lower triangle; the upper one is zeroed). Dropped rows and columns are zero.
-inline void invert_lower(const double* cholesky, int64_t rank, double* inverse) {
+template <typename Rank>
+inline void invert_lower(const double* cholesky, Rank rank, double* inverse) {
     for (int64_t k = 0; k < rank; ++k) {
         double* row = inverse + k * rank;
         for (int64_t j = 0; j < rank; ++j) row[j] = 0;
@@ -55,34 +73,53 @@ inline void invert_lower(const double* cholesky, int64_t rank, double* inverse) 
 
 /// Row-order Cholesky factor of `gram` (lower triangle read), equilibrated by its diagonal. A row whose scaled
 /// pivot is at most 16 max(rank, 4) eps depends on earlier rows: it gets an infinite pivot and zeros, which
-/// removes it from every later solve. Returns the smallest accepted scaled pivot.
-inline double factor_dropping(const double* gram, int64_t rank, double* cholesky, double* dependence) {
+/// removes it from every later solve; `dependence` keeps what its row of the factor was. Returns the smallest
+/// accepted scaled pivot. Right-looking: the inner loops are updates of contiguous rows. `column` is scratch.
+template <typename Rank>
+inline double factor_dropping(
+    const double* gram, Rank rank, double* cholesky, double* dependence, double* column
+) {
     const double threshold = 16.0 * static_cast<double>(larger<int64_t>(rank, 4)) * epsilon64;
     double smallest = 1;
     for (int64_t k = 0; k < rank; ++k) {
+        for (int64_t j = 0; j < rank; ++j) cholesky[k * rank + j] = j <= k ? gram[k * rank + j] : 0;
+    }
+    for (int64_t k = 0; k < rank; ++k) {
         double* row = cholesky + k * rank;
-        for (int64_t j = k + 1; j < rank; ++j) row[j] = 0;
-        const double scale = gram[k * rank + k];
-        double remaining = scale;
-        for (int64_t j = 0; j < k; ++j) {
-            const double* other = cholesky + j * rank;
-            double value = gram[k * rank + j];
-            for (int64_t i = 0; i < j; ++i) value -= row[i] * other[i];
-            row[j] = value * inverse_pivot(cholesky, rank, j);
-            remaining -= row[j] * row[j];
-        }
-        if (remaining > threshold * scale) {
-            row[k] = __builtin_sqrt(remaining);
-            smallest = smaller(smallest, remaining / scale);
+        const double scale = gram[k * rank + k], remaining = row[k];
+        if (!(remaining > threshold * scale)) {
+            for (int64_t j = 0; j < k; ++j) {
+                dependence[k * rank + j] = row[j];
+                row[j] = 0;
+            }
+            row[k] = infinity;
+            for (int64_t i = k + 1; i < rank; ++i) cholesky[i * rank + k] = 0;
             continue;
         }
-        for (int64_t j = 0; j < k; ++j) {
-            dependence[k * rank + j] = row[j];
-            row[j] = 0;
+        smallest = smaller(smallest, remaining / scale);
+        row[k] = __builtin_sqrt(remaining);
+        const double inverse = 1 / row[k];
+        for (int64_t i = k + 1; i < rank; ++i) {
+            double* other = cholesky + i * rank;
+            const double factor = other[k] * inverse;
+            other[k] = column[i] = factor;
+            for (int64_t j = k + 1; j <= i; ++j) other[j] -= factor * column[j];
         }
-        row[k] = infinity;
     }
     return smallest;
+}
+
+/// x <- x + W' W b for the inverse factor W = L^-1, that is A^-1 b. `work` is scratch of the size of x.
+template <typename Rank>
+inline void add_solution(const double* inverse, Rank rank, const double* b, double* work, double* x) {
+    for (int64_t k = 0; k < rank; ++k) {
+        double sum = 0;
+        for (int64_t j = 0; j <= k; ++j) sum += inverse[k * rank + j] * b[j];
+        work[k] = sum;
+    }
+    for (int64_t k = 0; k < rank; ++k) {
+        for (int64_t j = 0; j <= k; ++j) x[j] += work[k] * inverse[k * rank + j];
+    }
 }
 
 }  // namespace physcon::PHYSCON_ISA_NAMESPACE

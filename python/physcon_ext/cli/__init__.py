@@ -30,5 +30,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         from physcon_ext.cli import _basic
 
-        return _basic.run(words)
-    return front.run(words)
+        return int(_basic.run(words))
+    return int(front.run(words))

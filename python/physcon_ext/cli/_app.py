@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 
 import physcon_ext
 from physcon_ext.cli import _common, _doctor
@@ -115,10 +116,12 @@ def demo(
     if as_json:
         print(json.dumps(result, indent=2, default=_plain))
         return
+    table = demonstration.render_table(result)
     console = Console()
-    console.print(demonstration.render_table(result))
-    for figure in result["figures"].values():
-        console.print(f"figure: {figure}", soft_wrap=True, highlight=False)
+    # A table cut to the width of a pipe or of a narrow window would lose digits.
+    unbounded = console.options.update(width=1000)
+    console.width = max(console.width, Measurement.get(console, unbounded, table).maximum)
+    console.print(table)
 
 
 def run(words: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ import numpy
 import torch
 
 import physcon_ext
-from physcon_ext.cli._common import Code
+from physcon_ext.cli._common import Code, complain
 
 
 def _operators() -> dict[str, list[str]]:
@@ -148,6 +148,11 @@ def render(facts: dict[str, Any]) -> str:
 
 def run(*, as_json: bool) -> int:
     """Print the report; the exit code is 1 when one of the checks failed."""
+    try:
+        physcon_ext.build_info()
+    except RuntimeError as error:  # PHYSCON_ISA asks for what cannot run here
+        complain(str(error))
+        return Code.WRONG_USAGE
     facts = report()
     print(json.dumps(facts, indent=2) if as_json else render(facts))
     return Code.GOOD if facts["ok"] else Code.CHECK_FAILED

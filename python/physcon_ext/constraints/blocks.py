@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from physcon_ext.checks import check_dtype, check_finite, fmt
-from physcon_ext.constraints.linear import LinearConstraint, as_like, make_group
+from physcon_ext.constraints.linear import LinearConstraint, make_group
 from physcon_ext.constraints.rows import make_disjoint
 
 
 def blocks(
     labels: Tensor,
-    b: Tensor | float,
+    b: Tensor,
     *,
     volumes: Tensor | None = None,
     noise_variance: Tensor | float = 0.0,
@@ -50,20 +50,21 @@ def blocks(
         got = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
         raise TypeError(f"{who}: expected labels to be an integer tensor, got {got}")
     flat = labels.flatten()
-    check_dtype(who, "b" if volumes is None else "volumes", b if volumes is None else volumes)
     if volumes is None:
+        check_dtype(who, "b", b)
         values = torch.ones_like(flat, dtype=b.dtype)
     else:
+        check_dtype(who, "volumes", volumes)
+        check_dtype(who, "b", b, like=volumes, like_name="volumes")
         values = volumes.flatten() if volumes.shape == labels.shape else volumes
-    target = as_like(who, "b", b, values)
-    if target.ndim == 0:
+    if b.ndim == 0:
         raise ValueError(f"{who}: expected b to have one value per block, got shape ()")
     if values.ndim == 0 or values.shape[-1] != flat.shape[0]:
         raise ValueError(
             f"{who}: expected volumes and labels to have the same number of cells, "
             f"got shapes {tuple(values.shape)} and {tuple(labels.shape)}"
         )
-    r = target.shape[-1]
+    r = b.shape[-1]
     listed = (flat >= 0).nonzero()[:, 0]
     owner, place = flat[listed].sort(dim=0, stable=True)
     counts = torch.bincount(owner, minlength=r)
@@ -78,9 +79,7 @@ def blocks(
         )
     cells = listed[place]
     rows = make_disjoint(values[..., cells], cells, counts, flat.shape[0])
-    group = make_group(
-        who, rows, target, noise_variance, names, validate=validate, default_name="block"
-    )
+    group = make_group(who, rows, b, noise_variance, names, validate=validate, default_name="block")
     if group.matrix:
         raise ValueError(
             f"{who}: expected noise_variance to be a variance per row, got shape "

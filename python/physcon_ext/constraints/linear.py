@@ -10,7 +10,15 @@ from functools import cached_property, reduce
 import torch
 from torch import Tensor
 
-from physcon_ext.checks import check_dtype, check_finite, check_not_negative, first_index, fmt
+from physcon_ext.checks import (
+    broadcast_shape,
+    check_dtype,
+    check_finite,
+    check_not_negative,
+    common_shape,
+    first_index,
+    fmt,
+)
 from physcon_ext.constraints.rows import BandedRows, DenseRows, DisjointRows, Rows, find_disjoint
 from physcon_ext.tensor_map import Cast, TensorMap
 
@@ -154,13 +162,13 @@ class LinearConstraint:
         shapes = [g.rows.batch_shape for g in self.groups]
         shapes += [g.target.shape[:-1] for g in self.groups]
         shapes += [g.noise.shape[: g.noise.ndim - (2 if g.matrix else 1)] for g in self.groups]
-        return torch.broadcast_shapes(*shapes)
+        return broadcast_shape(*shapes)
 
     @cached_property
     def rows(self) -> Tensor:
         """All rows as one matrix, ``(r, n)`` if shared by the batch, else ``(*batch, r, n)``."""
         dense = [g.rows.dense() for g in self.groups]
-        batch = torch.broadcast_shapes(*(d.shape[:-2] for d in dense))
+        batch = broadcast_shape(*(d.shape[:-2] for d in dense))
         return torch.cat([d.expand(*batch, *d.shape[-2:]) for d in dense], -2)
 
     @cached_property
@@ -244,7 +252,7 @@ class LinearConstraint:
                 f"got shape {tuple(field.shape)}"
             )
         parts = [combine(g, g.rows.apply(field, absolute=absolute)) for g in self.groups]
-        batch = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
+        batch = broadcast_shape(*(p.shape[:-1] for p in parts))
         return torch.cat([p.expand(*batch, -1) for p in parts], -1)
 
 
@@ -284,7 +292,7 @@ def make_group(
         )
     noise = noise.expand(*noise.shape[: max(noise.ndim - len(event), 0)], *event)
     lead = [rows.batch_shape, target.shape[:-1], noise.shape[: noise.ndim - len(event)]]
-    if not _broadcastable(*lead):
+    if common_shape(*lead) is None:
         raise ValueError(
             f"{who}: expected the leading axes of G, b and noise_variance to broadcast, got "
             + ", ".join(str(tuple(s)) for s in lead)
@@ -300,14 +308,13 @@ def one_row(target: Tensor, noise: Tensor | float) -> tuple[Tensor, Tensor | flo
     """Add the row axis to a target and a noise that are given without it."""
     if not isinstance(noise, Tensor) or noise.ndim == 0:
         return target[..., None], noise
-    try:
-        target, noise = torch.broadcast_tensors(target, noise)
-    except RuntimeError as error:
+    shape = common_shape(target.shape, noise.shape)
+    if shape is None:
         raise ValueError(
             f"{_WHO}: expected b and noise_variance of one row to broadcast, "
             f"got shapes {tuple(target.shape)} and {tuple(noise.shape)}"
-        ) from error
-    return target[..., None], noise[..., None]
+        )
+    return target.expand(shape)[..., None], noise.expand(shape)[..., None]
 
 
 def check_noise(who: str, noise: Tensor, *, matrix: bool) -> None:
@@ -355,7 +362,7 @@ def same_space(who: str, law: LinearConstraint, name: str, other: LinearConstrai
             f"{who}: expected both laws to have the same dtype and device, got {law.dtype} on "
             f"{law.device} and {other.dtype} on {other.device}; use law.to(...)"
         )
-    if not _broadcastable(law.batch_shape, other.batch_shape):
+    if common_shape(law.batch_shape, other.batch_shape) is None:
         raise ValueError(
             f"{who}: expected the batch axes of both laws to broadcast, "
             f"got {tuple(law.batch_shape)} and {tuple(other.batch_shape)} for the {name}"
@@ -383,15 +390,7 @@ def _fits(shape: torch.Size, into: torch.Size) -> bool:
     """Whether a noise per row broadcasts against b: batch axes may be added, the row axis not."""
     if len(shape) == 0:
         return True
-    return shape[-1] in (1, into[-1]) and _broadcastable(shape[:-1], into[:-1])
-
-
-def _broadcastable(*shapes: torch.Size) -> bool:
-    try:
-        torch.broadcast_shapes(*shapes)
-    except RuntimeError:
-        return False
-    return True
+    return shape[-1] in (1, into[-1]) and common_shape(shape[:-1], into[:-1]) is not None
 
 
 def _block_diagonal(a: Tensor, b: Tensor) -> Tensor:

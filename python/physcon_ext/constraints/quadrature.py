@@ -63,9 +63,10 @@ def quadrature(
     if rule == "cell":
         if bool((x.diff(dim=-1) <= 0).any()):
             index = first_index(x.diff(dim=-1) <= 0)
+            following = (*index[:-1], index[-1] + 1)
             raise ValueError(
                 f"{who}: expected the cell edges x to ascend, got {fmt(x[index])} followed by "
-                f"{fmt(x[(*index[:-1], index[-1] + 1)])} at index {index[-1]}"
+                f"{fmt(x[following])} at index {index[-1]}"
             )
         return gaps.to(x.dtype)
     if rule == "trapezoid":

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from physcon_ext.checks import broadcast_shape
 from physcon_ext.tensor_map import Expand, Select, TensorMap
 
 
@@ -86,11 +87,12 @@ def at_certain_cells(residual: Tensor, certain: Tensor, value: Tensor) -> Tensor
 
 def matrix_root(matrix: Tensor) -> Tensor:
     """Return ``B`` with ``B B^T`` the matrix: Cholesky, or eigenvectors if it is singular."""
-    low, info = torch.linalg.cholesky_ex(matrix)
-    if not bool((info > 0).any()):
-        return low
-    values, vectors = torch.linalg.eigh(matrix)
-    return vectors * values.clamp(min=0).sqrt()[..., None, :]
+    root: Tensor
+    root, info = torch.linalg.cholesky_ex(matrix)
+    if bool((info > 0).any()):
+        values, vectors = torch.linalg.eigh(matrix)
+        root = vectors * values.clamp(min=0).sqrt()[..., None, :]
+    return root
 
 
 def masked_cholesky(matrix: Tensor, keep: Tensor) -> Tensor:
@@ -111,7 +113,8 @@ def log_determinant(cholesky: Tensor) -> Tensor:
 
 def mahalanobis(cholesky: Tensor, residual: Tensor) -> Tensor:
     """Return ``|L^-1 residual|^2`` for residuals ``(..., *batch, r)``."""
-    shape = torch.broadcast_shapes(residual.shape[:-1], cholesky.shape[:-2])
+    shape = broadcast_shape(residual.shape[:-1], cholesky.shape[:-2])
     low = cholesky.expand(*shape, *cholesky.shape[-2:])
-    white = torch.linalg.solve_triangular(low, residual.expand(*shape, -1)[..., None], upper=False)
+    x = residual.expand(*shape, -1)[..., None]
+    white: Tensor = torch.linalg.solve_triangular(low, x, upper=False)
     return white.square().sum((-2, -1))

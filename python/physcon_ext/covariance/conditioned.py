@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from physcon_ext import ops
+from physcon_ext.checks import broadcast_shape
 from physcon_ext.covariance.base import (
     LOG_2PI,
     Covariance,
@@ -365,9 +366,10 @@ class ConditionedBanded(Covariance):
         d = self._second_differences(unit).mT
         s = self.prior.variance.double()[..., None, :]
         whitened = (d / self.noise.double()[..., None]).mT @ (d * s)
-        return torch.linalg.slogdet(unit + whitened).logabsdet
+        value: Tensor = torch.linalg.slogdet(unit + whitened).logabsdet
+        return value
 
 
 def _same_batch(*tensors: Tensor) -> list[Tensor]:
-    batch = torch.broadcast_shapes(*(t.shape[:-2] for t in tensors))
+    batch = broadcast_shape(*(t.shape[:-2] for t in tensors))
     return [t.expand(*batch, *t.shape[-2:]) for t in tensors]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributions
 
 from physcon_ext import ops
-from physcon_ext.checks import check_dtype, check_finite, check_not_negative, fmt
+from physcon_ext.checks import check_dtype, check_finite, check_not_negative, common_shape, fmt
 from physcon_ext.covariance.base import Covariance
 from physcon_ext.covariance.dense import Dense
 from physcon_ext.covariance.diagonal import Diagonal
@@ -257,13 +257,11 @@ class GaussianField:
             Broadcast batch shape, in the dtype of the field.
         """
         check_dtype(_WHO, "u", u, like=self._mean, like_name="mean")
-        try:
-            torch.broadcast_shapes(u.shape, self._mean.shape)
-        except RuntimeError as error:
+        if common_shape(u.shape, self._mean.shape) is None:
             raise ValueError(
                 f"{_WHO}: expected u to broadcast with mean {tuple(self._mean.shape)}, "
                 f"got shape {tuple(u.shape)}"
-            ) from error
+            )
         value = self._structure.log_prob(u.double() - self._mean.double())
         if self._law is not None:
             with torch.no_grad():
@@ -373,25 +371,29 @@ def _check_shapes(mean: Tensor, tensors: dict[str, Tensor]) -> torch.Size:
     n = mean.shape[-1]
     lead = [mean.shape[:-1]]
     wanted = {
-        "variance": ("(*batch, n)", 1, lambda s: s[-1:] == (n,)),
-        "covariance": ("(*batch, n, n)", 2, lambda s: s[-2:] == (n, n)),
-        "factor": ("(*batch, q, n)", 2, lambda s: len(s) >= 2 and s[-1] == n),
+        "variance": ("(*batch, n)", (n,)),
+        "covariance": ("(*batch, n, n)", (n, n)),
+        "factor": ("(*batch, q, n)", (None, n)),
     }
     for name, tensor in tensors.items():
-        text, trailing, fits = wanted[name]
-        if not fits(tuple(tensor.shape)):
+        text, event = wanted[name]
+        ends = tuple(tensor.shape[-len(event) :])
+        fits = len(ends) == len(event) and all(
+            w in (None, s) for w, s in zip(event, ends, strict=True)
+        )
+        if not fits:
             raise ValueError(
                 f"{_WHO}: expected {name} to have shape {text} with n = {n} as mean "
                 f"{tuple(mean.shape)}, got {tuple(tensor.shape)}"
             )
-        lead.append(tensor.shape[:-trailing])
-    try:
-        return torch.broadcast_shapes(*lead)
-    except RuntimeError as error:
+        lead.append(tensor.shape[: -len(event)])
+    batch = common_shape(*lead)
+    if batch is None:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
         raise ValueError(
             f"{_WHO}: expected batch axes to broadcast, got mean {tuple(mean.shape)}, {shapes}"
-        ) from error
+        )
+    return batch
 
 
 def _check_values(mean: Tensor, tensors: dict[str, Tensor]) -> None:

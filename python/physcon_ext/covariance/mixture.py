@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The covariance of a mixture: the mean of the covariances plus the spread of the means."""
 
+import math
 from functools import reduce
 
 import torch
@@ -47,9 +48,10 @@ class Mixture(Covariance):
         return within + (rows @ self.between.mT) @ self.between
 
     def draw(self, count: int, generator: torch.Generator | None) -> Tensor:
-        within = sum(c.draw(count, generator) for c in self.components)
+        # A sum of independent draws: its covariance is exactly the mean of the covariances.
+        within = reduce(torch.add, (c.draw(count, generator) for c in self.components))
         between = noise_like(self.between[..., 0], count, generator) @ self.between.double()
-        return within / len(self.components) ** 0.5 + between
+        return within / math.sqrt(len(self.components)) + between
 
     def log_prob(self, residual: Tensor) -> Tensor:
         """Log density from the dense matrix; on the manifold of the shared rows if there are any.
@@ -70,7 +72,8 @@ class Mixture(Covariance):
         constant = log_determinant(low) - rank * scale.log()
         constant = constant + (dense.shape[-1] - rank) * LOG_2PI
         along = residual.double() - _project(residual.double(), basis)
-        return -0.5 * (mahalanobis(low, along) + constant)
+        value: Tensor = -0.5 * (mahalanobis(low, along) + constant)
+        return value
 
     def to_dense(self) -> Tensor:
         within = self._mean([c.to_dense() for c in self.components])

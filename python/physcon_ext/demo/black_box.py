@@ -17,9 +17,7 @@ def require_gpytorch() -> None:
         ImportError: If gpytorch cannot be imported.
     """
     if find_spec("gpytorch") is None:
-        raise ImportError(
-            'physcon_ext.demo: gpytorch is missing; pip install "physcon-ext[gp]"'
-        )
+        raise ImportError('physcon_ext.demo: gpytorch is missing; pip install "physcon-ext[gp]"')
 
 
 def fit_ensemble(
@@ -107,14 +105,14 @@ def _fit(points: Tensor, values: Tensor) -> Any:
     likelihood.noise = 1e-3
 
     evidence = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, process)
-    optimiser = torch.optim.LBFGS(
+    optimiser: Any = torch.optim.LBFGS(
         process.parameters(), max_iter=100, line_search_fn="strong_wolfe"
     )
 
     def loss() -> Tensor:
         optimiser.zero_grad()
         value: Tensor = -evidence(process(points), values)
-        value.backward()
+        torch.autograd.backward(value)
         return value
 
     process.train()

@@ -30,10 +30,10 @@ class Column:
 
 
 SCORES = (
-    Column("conservation_error", "conservation error", "+.4e", "zero"),
-    Column("mse", "MSE", ".4e", "low"),
-    Column("log_likelihood", "log-likelihood", ".4f", "high"),
-    Column("crps", "CRPS", ".4e", "low"),
+    Column("conservation_error", "conservation error", "+.3e", "zero"),
+    Column("mse", "MSE", ".3e", "low"),
+    Column("log_likelihood", "log-likelihood", ".3f", "high"),
+    Column("crps", "CRPS", ".3e", "low"),
 )
 
 

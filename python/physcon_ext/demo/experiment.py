@@ -167,9 +167,7 @@ def solve(case: Case, setup: Setup, seed: int) -> Outcome:
             present = at_present(field, setup)
             fronts[name] = common.front_positions(present, centres, level, setup.samples, noise)
     truth = problem.cell_averages(times, edges)
-    return Outcome(
-        case, setup, edges, times, before, after, law, truth, observed, level, fronts
-    )
+    return Outcome(case, setup, edges, times, before, after, law, truth, observed, level, fronts)
 
 
 def observe(case: Case, setup: Setup, generator: torch.Generator) -> Tensor:

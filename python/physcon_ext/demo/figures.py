@@ -59,6 +59,7 @@ def _totals(outcomes: list[Outcome]) -> Figure:
         plot.budget(t, truth, color=TRUTH, ax=ax)
         plot.budget(t, conserved, color=CONSERVED, marker="o", line=False, ax=ax)
         ax.set_xlim(0.0, last)
+        ax.locator_params(axis="x", nbins=6)
         ax.set_title(outcome.case.problem.title)
         ax.set_xlabel("time t (dimensionless)")
         _top_text(ax, present / 2, "observed", last)
@@ -71,42 +72,37 @@ def _totals(outcomes: list[Outcome]) -> Figure:
             ],
         )
     axes[0].set_ylabel("total ∫ u dx (dimensionless)")
-    figure.suptitle(
-        "The model loses and gains mass; the conserved prediction does not",
-        x=0.01,
-        ha="left",
-        fontsize=12.5,
-    )
+    _headline(figure, "The model gains and loses mass, the conserved prediction does not")
     return figure
 
 
 def _profiles(outcomes: list[Outcome]) -> Figure:
-    figure, axes = new_figure(1, len(outcomes), 4.1 * len(outcomes), 3.9)
-    for ax, outcome in zip(axes, outcomes, strict=True):
+    count = len(outcomes)
+    figure, axes = new_figure(2, count, 4.1 * count, 5.6, heights=(2.0, 1.0))
+    for top, bottom, outcome in zip(axes[:count], axes[count:], outcomes, strict=True):
         now, problem = outcome.setup.steps, outcome.case.problem
-        before, after = outcome.before, outcome.after
         right = problem.domain[1]
         if not isinstance(problem, Diffusion):
             right = min(right, 1.8 * problem.front(outcome.case.present).item())
         shown = int((outcome.edges[:-1] < right).sum())
-        x = outcome.edges[: shown + 1]
-        _bands(
-            ax,
-            x,
-            [
-                (before.mean[now, :shown], before.variance[now, :shown], MODEL),
-                (after.mean[now, :shown], after.variance[now, :shown], CONSERVED),
-            ],
-            outcome.truth[now, :shown],
-        )
-        ax.set_xlim(x[0].item(), x[-1].item())
-        ax.set_title(f"{problem.title}, t = {outcome.case.present:g}")
-        ax.set_xlabel("position x (dimensionless)")
-        _key(ax)
+        x, truth = outcome.edges[: shown + 1], outcome.truth[now, :shown]
+        predictions = [
+            (field.mean[now, :shown], field.variance[now, :shown], color)
+            for field, color in ((outcome.before, MODEL), (outcome.after, CONSERVED))
+        ]
+        errors = [(mean - truth, variance, color) for mean, variance, color in predictions]
+        _bands(top, x, predictions, truth)
+        _bands(bottom, x, errors, torch.zeros_like(truth))
+        top.set_title(f"{problem.title}, t = {outcome.case.present:g}")
+        top.tick_params(labelbottom=False)
+        bottom.set_xlabel("position x (dimensionless)")
+        for ax in (top, bottom):
+            ax.set_xlim(x[0].item(), x[-1].item())
+            ax.locator_params(axis="x", nbins=6)
+        _key(top)
     axes[0].set_ylabel("density u (dimensionless)")
-    figure.suptitle(
-        "Profiles at the present time, bands of ± 95 %", x=0.01, ha="left", fontsize=12.5
-    )
+    axes[count].set_ylabel("predicted − exact")
+    _headline(figure, "Density at the present time, with 95 % bands")
     return figure
 
 
@@ -115,13 +111,11 @@ def _fronts(outcomes: list[Outcome]) -> Figure:
     for ax, outcome in zip(axes, outcomes, strict=True):
         case, level = outcome.case, outcome.level or 0.0
         exact = case.problem.crossing(case.present, level).item()
-        _front_panel(ax, outcome.fronts, exact)
+        _front_panel(ax, outcome.fronts, exact, outcome.edges.diff().max().item())
         ax.set_title(f"{case.problem.title}, t = {case.present:g}")
-        ax.set_xlabel(f"where u falls through {level:.3g}, position x (dimensionless)")
+        ax.set_xlabel(f"position x where u falls through {level:.3g} (dimensionless)")
     axes[0].set_ylabel("density of posterior samples")
-    figure.suptitle(
-        "Where the samples put the front", x=0.01, ha="left", fontsize=12.5
-    )
+    _headline(figure, "Where samples of the prediction put the front")
     return figure
 
 
@@ -145,6 +139,7 @@ def _stored_totals(shown: Fields) -> Figure:
     )
     plot.budget(index, conserved, color=CONSERVED, marker="o", line=False, ax=ax)
     ax.set_xlim(0.3, index[-1].item() + 0.7)
+    ax.locator_params(axis="x", integer=True)
     ax.set_xlabel("function")
     ax.set_ylabel("total minus exact total (dimensionless)")
     ax.set_title(f"Total mass of every function at t = {shown.predictions.t:g}")
@@ -176,7 +171,7 @@ def _stored_profile(shown: Fields) -> Figure:
         ax.set_xlim(p.x[take][0].item(), p.x[take][-1].item())
         ax.set_xlabel("position x (dimensionless)")
     full.set_ylabel("density u (dimensionless)")
-    full.set_title(f"First function at t = {p.t:g}, bands of ± 95 %")
+    full.set_title(f"First function at t = {p.t:g}, 95 % bands")
     zoom.set_title("The same near the front")
     _key(full)
     return figure
@@ -184,11 +179,16 @@ def _stored_profile(shown: Fields) -> Figure:
 
 def _stored_front(shown: Fields) -> Figure:
     figure, (ax,) = new_figure(1, 1, 7.2, 4.2)
-    _front_panel(ax, shown.fronts, shown.front)
+    _front_panel(ax, shown.fronts, shown.front, shown.predictions.x.diff().max().item())
     ax.set_title("Where samples of the first function put the front")
-    ax.set_xlabel(f"where u falls through {shown.level:.3g}, position x (dimensionless)")
+    ax.set_xlabel(f"position x where u falls through {shown.level:.3g} (dimensionless)")
     ax.set_ylabel("density of posterior samples")
     return figure
+
+
+def _headline(figure: Figure, text: str) -> None:
+    """What the figure says, flush left above its panels."""
+    figure.suptitle(text, x=0.005, ha="left", fontsize=13)
 
 
 def _bands(
@@ -200,18 +200,20 @@ def _bands(
     plot.field(x, truth, color=TRUTH, dashed=True, ax=ax)
 
 
-def _front_panel(ax: Axes, fronts: dict[str, Tensor], exact: float) -> None:
-    """Histograms before and after around the exact position, each named beside its peak."""
+def _front_panel(ax: Axes, fronts: dict[str, Tensor], exact: float, spacing: float) -> None:
+    """Histograms before and after around the exact position, bins no finer than the grid."""
     every = torch.cat(list(fronts.values()))
     found = every[every.isfinite()]
     low, high = torch.quantile(found, torch.tensor([0.005, 0.995], dtype=found.dtype)).tolist()
     margin = 0.08 * (high - low) + 1e-12
     limits = (min(low, exact) - margin, max(high, exact) + margin)
+    bins = min(36, max(8, round((limits[1] - limits[0]) / spacing)))
     for name, color in (("before", MODEL), ("after", CONSERVED)):
-        plot.front_density(fronts[name], limits=limits, bins=48, color=color, ax=ax)
+        plot.front_density(fronts[name], limits=limits, bins=bins, color=color, ax=ax)
     ax.axvline(exact, color=TRUTH, linewidth=1.6, linestyle="--")
     top = ax.get_ylim()[1] * 1.22
     ax.set_ylim(0.0, top)
+    ax.locator_params(axis="both", nbins=6)
     ax.set_xlim(*limits)
     ax.annotate(
         f"exact {exact:.4f}",
@@ -231,8 +233,8 @@ def _front_panel(ax: Axes, fronts: dict[str, Tensor], exact: float) -> None:
         left = exact - limits[0] > limits[1] - exact
         ax.text(
             0.02 if left else 0.98,
-            0.97 - 0.16 * place,
-            f"{title}\n{summary['mean']:.4f} ± {summary['standard_deviation']:.4f}",
+            0.97 - 0.22 * place,
+            f"{title}\nmean {summary['mean']:.4f}\nsd {summary['standard_deviation']:.4f}",
             transform=ax.transAxes,
             ha="left" if left else "right",
             va="top",

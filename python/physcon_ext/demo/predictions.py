@@ -26,11 +26,11 @@ VARIANCE_FLOOR = 1e-8  # of the published scores; how often it acts is counted a
 SAMPLES = 2000  # in the histogram of front positions
 
 COLUMNS = (
-    common.SCORES[0],
-    common.SCORES[2],
-    common.SCORES[1],
-    common.SCORES[3],
-    Column("coverage", "95 % coverage", ".3f", ""),
+    Column("conservation_error", "conservation error", "+.4e", "zero"),
+    Column("log_likelihood", "log-likelihood", ".4f", "high"),
+    Column("mse", "MSE", ".4e", "low"),
+    Column("crps", "CRPS", ".4e", "low"),
+    Column("coverage", "coverage", ".3f", ""),
     Column("pearson", "Pearson", ".3f", ""),
     Column("spearman", "Spearman", ".3f", ""),
 )
@@ -92,10 +92,10 @@ def load(path: Path) -> Predictions:
     """Read and check an ``.npz`` file of predictions.
 
     Args:
-        path: File with the arrays ``x [n]``, ``t []``, ``mean`` and ``std`` ``[function, draw, n]``,
-            ``truth [function, n]`` and ``mass [function]``; optionally ``u_star []``. Other arrays,
-            such as the context of the model, are not looked at. Any real number type will do; all
-            is converted to float64. No pickled objects are accepted.
+        path: File with the arrays ``x [n]``, ``t []``, ``mean`` and ``std``
+            ``[function, draw, n]``, ``truth [function, n]`` and ``mass [function]``; optionally
+            ``u_star []``. Other arrays, such as the context of the model, are not looked at. Any
+            real number type will do; all is converted to float64. No pickled objects are accepted.
 
     Returns:
         The checked predictions.
@@ -107,12 +107,13 @@ def load(path: Path) -> Predictions:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected an .npz file of predictions, found none")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: expected an .npz file, got something that is no zip archive")
     arrays = _read(path)
     missing = sorted(set(_REQUIRED) - set(arrays))
     if missing:
         raise ValueError(
-            f"{path}: expected the keys {', '.join(_REQUIRED)}, "
-            f"got no {' and no '.join(missing)}"
+            f"{path}: expected the keys {', '.join(_REQUIRED)}, got no {' and no '.join(missing)}"
         )
     wanted = {**_REQUIRED, **({"u_star": 0} if "u_star" in arrays else {})}
     clean = {key: _clean(path, key, arrays[key], ndim) for key, ndim in wanted.items()}
@@ -195,14 +196,15 @@ def score_all(predictions: Predictions) -> tuple[list[dict[str, Any]], int]:
     merged = px.mixture(draws, dim=1)
     law = law_of_total(p, p.mass)
     per_draw = law_of_total(p, p.mass[:, None])
-    quadrature = p.mass + law.residual(p.truth)[:, 0]
+    quadrature = (p.mass + law.residual(p.truth)[:, 0]).to(p.mass.dtype)
 
     hard = px.GaussianField(px.project(p.mean, per_draw), p.variance)
+    independent = px.GaussianField(merged.mean, merged.variance)
     fields = {
         "model, mixture of draws": merged,
         "HardC": px.mixture(hard, dim=1),
         "conserved, per draw": px.mixture(px.conserve(draws, per_draw), dim=1),
-        "conserved once, diagonal": px.conserve(px.GaussianField(merged.mean, merged.variance), law),
+        "conserved once, diagonal": px.conserve(independent, law),
         "conserved once, diagonal + between draws": px.conserve(merged, law),
     }
     if p.u_star is not None:
@@ -252,9 +254,7 @@ def fields(predictions: Predictions, seed: int) -> Fields:
     fronts = {}
     for name, field in (("before", before), ("after", after)):
         noise = torch.Generator().manual_seed(seed + 1)
-        first = px.GaussianField.from_structure(
-            field.mean[0], field.structure.select(1, 0)
-        )
+        first = px.GaussianField.from_structure(field.mean[0], field.structure.select(1, 0))
         fronts[name] = common.front_positions(first, p.x, level, SAMPLES, noise)
     return Fields(p, law_of_total(p, p.mass), before, after, level, front, fronts)
 
@@ -281,8 +281,9 @@ def front_of_truth(predictions: Predictions) -> tuple[float, float]:
 def notes(predictions: Predictions, clamped: int) -> list[str]:
     """Sentences under the table."""
     lines = [
-        "float64, trapezoid rule, averages over functions; "
-        "conservation error: predicted minus exact total",
+        "float64, trapezoid rule, averages over functions",
+        "conservation error: predicted minus exact total; coverage of 95 % intervals",
+        "Pearson: variance and squared error; Spearman: deviation and absolute error",
         f"variances below {VARIANCE_FLOOR:g} raised to it in the scores: {clamped}",
     ]
     if predictions.u_star is None:
@@ -305,16 +306,14 @@ def _score(
 
 
 def _read(path: Path) -> dict[str, Any]:
+    cause: Exception
     try:
         with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise ValueError("a single array")
             wanted = [key for key in file.files if key in _REQUIRED or key == "u_star"]
             return {key: file[key] for key in wanted}
     except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: expected an .npz file without pickled objects, got {error}") from (
-            error
-        )
+        cause = error
+    raise ValueError(f"{path}: expected an .npz file without pickled objects, got {cause}")
 
 
 def _clean(path: Path, key: str, array: Any, ndim: int) -> Tensor:

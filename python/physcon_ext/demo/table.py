@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+HEADINGS = {  # broken so that the table fits in 80 columns
+    "conservation error": "conser-\nvation\nerror",
+    "log-likelihood": "log-\nlikeli-\nhood",
+    "coverage": "cover-\nage",
+    "Pearson": "Pear-\nson",
+    "Spearman": "Spear-\nman",
+}
+
+
 def render(result: dict[str, Any]) -> Table:
     """Body of :func:`physcon_ext.demo.render_table`."""
     if find_spec("rich") is None:
@@ -18,19 +27,23 @@ def render(result: dict[str, Any]) -> Table:
     from rich import box
     from rich.table import Table
 
+    by_problem = "problem" in result["rows"][0]
     table = Table(
         title=result["title"],
         caption="\n".join(caption_lines(result)),
         box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1) if by_problem else 0,
+        collapse_padding=True,
         title_justify="left",
         caption_justify="left",
     )
-    by_problem = "problem" in result["rows"][0]
     if by_problem:
         table.add_column("problem", no_wrap=True)
-    table.add_column("prediction", no_wrap=not by_problem or None)
+    table.add_column("prediction", no_wrap=by_problem)
     for column in result["columns"]:
-        table.add_column(column["title"], justify="right", no_wrap=True)
+        heading = HEADINGS.get(column["title"], column["title"])
+        table.add_column(heading, justify="right", no_wrap=True)
 
     reference: dict[str, Any] = {}
     previous = None
@@ -58,9 +71,7 @@ def cell_text(row: dict[str, Any], column: dict[str, Any]) -> str:
     return format(value, column["format"])
 
 
-def better(
-    row: dict[str, Any], reference: dict[str, Any], column: dict[str, Any]
-) -> bool | None:
+def better(row: dict[str, Any], reference: dict[str, Any], column: dict[str, Any]) -> bool | None:
     """Whether a score beats that of the reference row; None where that is not a question."""
     new, old = row[column["key"]], reference[column["key"]]
     if column["better"] == "zero":
@@ -78,9 +89,8 @@ def colour(verdict: bool) -> str:
 
 
 def caption_lines(result: dict[str, Any]) -> list[str]:
-    """Notes, colours, time and the figures that were written."""
+    """Notes, colours, seed and time."""
     lines = list(result["notes"])
     lines.append("green: better than the model, red: worse")
     lines.append(f"seed {result['seed']}, {result['seconds']:.1f} s")
-    lines += [f"figure {path}" for path in result["figures"].values()]
     return lines

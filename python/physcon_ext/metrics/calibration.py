@@ -63,7 +63,7 @@ def rmsce(
         One number.
     """
     check_one_of("rmsce", "levels", levels, get_args(Levels))
-    m, v, u = torch.broadcast_tensors(*checked("rmsce", mean=mean, variance=variance, truth=truth))
+    m, v, u = checked("rmsce", expand=True, mean=mean, variance=variance, truth=truth)
     p = torch.arange(1, 10, dtype=m.dtype, device=m.device) / 10
     # Probability at or below the truth; at zero variance it jumps from 0 to 1.
     sd = torch.where(v > 0, v, 1.0).sqrt()
@@ -98,15 +98,13 @@ def n_merci(mean: Tensor, variance: Tensor, truth: Tensor, *, quantile: float = 
         One number; NaN if all items have the same error.
     """
     check_level("n_merci", quantile)
-    m, v, u = torch.broadcast_tensors(
-        *checked("n_merci", mean=mean, variance=variance, truth=truth)
-    )
+    m, v, u = checked("n_merci", expand=True, mean=mean, variance=variance, truth=truth)
     if m.ndim < 2 or m[..., 0].numel() < 2:
         raise ValueError(f"n_merci: expected at least two items, got shape {tuple(m.shape)}")
     error, spread = (m - u).abs().sum(-1).flatten(), v.sum(-1).sqrt().flatten()
     scale = torch.quantile(error / spread, quantile)
     value = (scale * spread.mean() - error.mean()) / (error.max() - error.mean())
-    return value.to(mean.dtype)
+    return finish(value, True, mean)
 
 
 def variance_error_correlation(
@@ -123,8 +121,8 @@ def variance_error_correlation(
     rank, no gradient) of standard deviation and absolute error. NaN if either is constant.
     """
     check_one_of("variance_error_correlation", "method", method, get_args(Method))
-    m, v, u = torch.broadcast_tensors(
-        *checked("variance_error_correlation", mean=mean, variance=variance, truth=truth)
+    m, v, u = checked(
+        "variance_error_correlation", expand=True, mean=mean, variance=variance, truth=truth
     )
     a, b = v, (m - u).square()
     if method == "spearman":

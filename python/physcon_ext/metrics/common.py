@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all metrics share: input checks, weighted means over points, the mean over items."""
 
-import torch
 from torch import Tensor
 
-from physcon_ext.checks import check_dtype
+from physcon_ext.checks import check_dtype, common_shape
 
 
-def checked(who: str, **tensors: Tensor) -> list[Tensor]:
-    """Return the tensors in float64 after checking that they broadcast and have an axis."""
+def checked(who: str, *, expand: bool = False, **tensors: Tensor) -> list[Tensor]:
+    """Return the tensors in float64, on request expanded, after checking that they broadcast."""
     for name, tensor in tensors.items():
         check_dtype(who, name, tensor)
         if tensor.ndim == 0:
             raise ValueError(f"{who}: expected {name} to have at least one axis, got shape ()")
-    try:
-        torch.broadcast_shapes(*(t.shape for t in tensors.values()))
-    except RuntimeError as error:
+    shape = common_shape(*(t.shape for t in tensors.values()))
+    if shape is None:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
-        raise ValueError(f"{who}: expected shapes to broadcast, got {shapes}") from error
-    return [t.double() for t in tensors.values()]
+        raise ValueError(f"{who}: expected shapes to broadcast, got {shapes}")
+    return [t.double().expand(shape) if expand else t.double() for t in tensors.values()]
 
 
 def check_one_of(who: str, name: str, value: str, allowed: tuple[str, ...]) -> None:

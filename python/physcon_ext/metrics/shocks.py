@@ -41,7 +41,7 @@ def shock_position(
         Positions, ``(...)``. A profile that never crosses the level has NaN.
     """
     check_one_of("shock_position", "detector", detector, get_args(Detector))
-    u, nodes = checked("shock_position", profile=profile, x=x)
+    (u,), (nodes,) = checked("shock_position", profile=profile), checked("shock_position", x=x)
     if nodes.ndim != 1 or nodes.shape[0] != u.shape[-1] or nodes.shape[0] < 2:
         raise ValueError(
             f"shock_position: expected x to have shape ({u.shape[-1]},) with at least 2 points, "

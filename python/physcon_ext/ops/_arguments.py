@@ -32,7 +32,7 @@ def check_tensors(op: str, **tensors: Tensor) -> list[Tensor]:
             "physcon_ext.reference runs on any device"
         )
     values = list(tensors.values())
-    if torch.is_autocast_enabled(first.device.type):
+    if first.device.type != "meta" and torch.is_autocast_enabled(first.device.type):
         values = [t.float() if t.dtype in _LOW_PRECISION else t for t in values]
         first = values[0]
     if first.dtype not in _DTYPES:
@@ -80,18 +80,23 @@ def broadcast(op: str, **arguments: tuple[Tensor, tuple[int, ...], bool]) -> lis
     """
     batches = []
     for name, (t, rest, _) in arguments.items():
-        if t.ndim < len(rest) or tuple(t.shape[t.ndim - len(rest) :]) != rest:
+        lead = t.ndim - len(rest)
+        if lead < 0 or t.shape[lead:] != rest:
             wanted = ", ".join(("...", *map(str, rest)))
             raise ValueError(
                 f"{op}: expected {name} to have shape ({wanted}), got {tuple(t.shape)}"
             )
-        batches.append(t.shape[: t.ndim - len(rest)])
-    try:
-        batch = torch.broadcast_shapes(*batches)
-    except RuntimeError:
-        shapes = ", ".join(f"{k} {tuple(t.shape)}" for k, (t, _, _) in arguments.items())
-        raise ValueError(f"{op}: expected batch axes that broadcast, got {shapes}") from None
+        batches.append(t.shape[:lead])
+    batch = batches[0]
+    if any(b != batch for b in batches):
+        try:
+            batch = torch.broadcast_shapes(*batches)
+        except RuntimeError:
+            shapes = ", ".join(f"{k} {tuple(t.shape)}" for k, (t, _, _) in arguments.items())
+            raise ValueError(
+                f"{op}: expected batch axes that broadcast, got {shapes}"
+            ) from None
     return [
-        t if (shared and t.ndim == len(rest)) else t.expand(*batch, *rest)
-        for t, rest, shared in arguments.values()
+        t if own == batch or (shared and not own) else t.expand(*batch, *rest)
+        for (t, rest, shared), own in zip(arguments.values(), batches, strict=True)
     ]

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 Tensors = tuple[Tensor, ...]
@@ -180,9 +181,19 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
     def call(*arguments: Any) -> Tensors:
         if torch.compiler.is_compiling():
             return tuple(raw(*arguments))
+        if unrecorded(arguments[:count]):
+            with torch._C._AutoDispatchBelowAutograd():
+                return tuple(raw(*arguments))
         return tuple(_Function.apply(*arguments))
 
     return call
+
+
+def unrecorded(arguments: Sequence[Tensor]) -> bool:
+    """Whether no derivative of any kind is being recorded: the op can skip everything above it."""
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return False
+    return not (torch.is_grad_enabled() and any(t.requires_grad for t in arguments))
 
 
 def sum_batch(gradient: Tensor, argument: Tensor) -> Tensor:

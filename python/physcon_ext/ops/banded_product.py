@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from physcon_ext.ops._arguments import broadcast, check_tensors
-from physcon_ext.ops._autograd import register_autocast, register_vmap, sum_batch
+from physcon_ext.ops._autograd import register_autocast, register_vmap, sum_batch, unrecorded
 
 
 _NAME = "physcon::banded_product"
@@ -54,7 +54,7 @@ def banded_product(variance: Tensor, stencil: Tensor, noise: Tensor, x: Tensor) 
         noise=(noise, (n - 2,), False),
         x=(x, (k, n), False),
     )
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or unrecorded(arguments):
         return _OP(*arguments)
     return _BandedProduct.apply(*arguments)
 

@@ -90,7 +90,7 @@ def fit(
     n, r = mean.shape[-1], rows.shape[-2]
     matrix = noise.ndim == target.ndim + 1
     if noise.ndim == 0:
-        noise = noise.expand(r)
+        noise = noise.expand(target.shape)
     return broadcast(
         op,
         mean=(mean, (n,), False),

@@ -320,7 +320,7 @@ class PorousMedium(Problem):
         return 1.0
 
     def _values(self, t: Tensor, x: Tensor) -> Tensor:
-        return (self.m * (t - x).clamp_min(0)).pow(1 / self.m)
+        return torch.pow(self.m * (t - x).clamp_min(0), 1 / self.m)
 
     def _averages(self, t: Tensor, left: Tensor, right: Tensor) -> Tensor:
         # Psi(t - left) - Psi(t - right), with Psi(y) = m^(1+1/m)/(m+1) y^(1+1/m), written as
@@ -335,13 +335,14 @@ class PorousMedium(Problem):
 
     def _primitive(self, y: Tensor) -> Tensor:
         power = 1 + 1 / self.m
-        return self.m**power / (self.m + 1) * y.pow(power)
+        scale: float = self.m**power / (self.m + 1)
+        return scale * torch.pow(y, power)
 
     def _mass(self, t: Tensor) -> Tensor:
         return self._primitive(t)
 
     def _flux_left(self, t: Tensor) -> Tensor:
-        return (self.m * t).pow(1 / self.m)
+        return torch.pow(self.m * t, 1 / self.m)
 
     def _flux_right(self, t: Tensor) -> Tensor:
         return torch.zeros_like(t)
@@ -353,7 +354,8 @@ class PorousMedium(Problem):
         return t.clone()
 
     def _crossing(self, t: Tensor, level: float) -> Tensor:
-        return t - level**self.m / self.m
+        depth: float = level**self.m / self.m
+        return t - depth
 
 
 @dataclass(frozen=True)
@@ -375,8 +377,9 @@ class Stefan(Problem):
         ValueError: If a parameter is outside its range.
 
     Notes:
-        Conservation: starts empty; the flux ``c1 sqrt(k_max / (pi t))`` enters on the left (infinite
-        at ``t = 0``, with a finite integral), nothing leaves before the front reaches the right end.
+        Conservation: starts empty; the flux ``c1 sqrt(k_max / (pi t))`` enters on the left
+        (infinite at ``t = 0``, with a finite integral), nothing leaves before the front reaches the
+        right end.
         The front moves by the Rankine-Hugoniot condition ``u_star dx/dt = -k_max u_x``.
 
     Good values:
@@ -401,7 +404,7 @@ class Stefan(Problem):
 
     @property
     def z1(self) -> float:
-        """Root of the transcendental equation: the front in similarity units, front/(2 sqrt(kt))."""
+        """Root of the transcendental equation, ``front / (2 sqrt(k_max t))``."""
         return _stefan_root(self.u_star)
 
     @property

@@ -19,7 +19,7 @@ CONSERVED = "#0072B2"  # blue: after the update
 TRUTH = "#000000"
 MUTED = "#6B6B6B"
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 200,
     "figure.facecolor": "white",
@@ -57,13 +57,23 @@ def require_matplotlib() -> None:
         )
 
 
-def new_figure(rows: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Blank figure of ``rows x columns`` axes, in inches; independent of any display."""
+def new_figure(
+    rows: int,
+    columns: int,
+    width: float,
+    height: float,
+    *,
+    heights: tuple[float, ...] | None = None,
+) -> tuple[Figure, list[Axes]]:
+    """Blank figure of ``rows x columns`` axes, in inches; independent of any display.
+
+    ``heights`` are the relative heights of the rows.
+    """
     require_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, columns, squeeze=False, height_ratios=heights)
     return figure, list(axes.flat)
 
 
@@ -82,3 +92,11 @@ def as_array(values: Any) -> Any:
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     return np.asarray(values, dtype=np.float64)
+
+
+def pale(color: str) -> tuple[float, float, float]:
+    """The opaque colour that ``color`` makes at a fifth of its strength on white."""
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = to_rgb(color)
+    return 0.8 + 0.2 * red, 0.8 + 0.2 * green, 0.8 + 0.2 * blue

@@ -46,6 +46,7 @@ def budget(
         ImportError: If matplotlib is missing.
 
     Example:
+        >>> import torch
         >>> t = torch.linspace(0, 1, 20)
         >>> ax = budget(t, t**0.5, 0.1 * t)
     """

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import Tensor
 
-from physcon_ext.plot._figure import CONSERVED, as_array, axes_or_new
+from physcon_ext.plot._figure import CONSERVED, as_array, axes_or_new, pale
 
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def field(
         ValueError: If ``x`` has neither n nor n + 1 entries.
 
     Example:
+        >>> import torch
         >>> x = torch.linspace(0, 1, 50)
         >>> ax = field(x, torch.sin(6 * x), torch.full((50,), 0.01))
     """
@@ -55,17 +57,20 @@ def field(
             f"got {position.size}"
         )
     ax = axes_or_new(ax)
-    line = {"color": color, "label": label, "linestyle": "--" if dashed else "-"}
+    line: dict[str, Any] = {"color": color, "label": label, "linestyle": "--" if dashed else "-"}
     cells = position.size == middle.size + 1
     if variance is not None:
         half = width * as_array(variance) ** 0.5
-        band = {"color": color, "alpha": 0.2, "linewidth": 0.0}
+        # Pale and opaque, so that a band on top of another one does not mix with it.
+        low, high = middle - half, middle + half
         if cells:
-            ax.stairs(middle + half, position, baseline=middle - half, fill=True, **band)
-        else:
-            ax.fill_between(position, middle - half, middle + half, **band)
+            low, high = np.append(low, low[-1]), np.append(high, high[-1])
+        step: Any = "post" if cells else None
+        ax.fill_between(position, low, high, step=step, facecolor=pale(color), linewidth=0.0)
+        outline: dict[str, Any] = {"facecolor": "none", "edgecolor": color, "linewidth": 0.7}
+        ax.fill_between(position, low, high, step=step, zorder=2.2, **outline)
     if cells:
-        ax.stairs(middle, position, baseline=None, linewidth=1.8, **line)
+        ax.stairs(middle, position, baseline=None, linewidth=1.6, zorder=2.5, **line)
     else:
         ax.plot(position, middle, **line)
     return ax

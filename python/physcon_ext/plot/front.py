@@ -43,6 +43,7 @@ def front_density(
         ValueError: If no position is finite.
 
     Example:
+        >>> import torch
         >>> ax = front_density(0.3 + 0.02 * torch.randn(500))
     """
     every = as_array(positions).ravel()
@@ -52,6 +53,6 @@ def front_density(
     ax = axes_or_new(ax)
     count, edges = np.histogram(found, bins=bins, range=limits)
     density = count / (every.size * np.diff(edges))
-    ax.stairs(density, edges, fill=True, color=color, alpha=0.30, label=label)
-    ax.stairs(density, edges, color=color, linewidth=1.4)
+    ax.stairs(density, edges, fill=True, color=color, alpha=0.22, label=label)
+    ax.stairs(density, edges, color=color, linewidth=1.6)
     return ax

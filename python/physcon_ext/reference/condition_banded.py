@@ -38,7 +38,7 @@ def condition_banded(
     rows = band_rows(stencil)
     dense = condition_diagonal(mean, variance, rows, target, noise)
     finite = (dense.info != 5).all(-1)
-    band = _band(rows, variance, torch.as_tensor(noise), finite)
+    band = _band(rows, variance, torch.as_tensor(noise, dtype=torch.float64), finite)
     info = torch.where(finite, 0, 5).to(torch.int32)[..., None]
     return ConditionedBanded(dense.mean, dense.variance, band, dense.multipliers, info)
 

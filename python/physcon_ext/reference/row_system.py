@@ -10,6 +10,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from physcon_ext.checks import broadcast_shape
 from physcon_ext.reference.results import Conditioned
 
 
@@ -37,7 +38,7 @@ def noise_matrix(noise: Tensor | float, target: Tensor) -> Tensor:
     noise = torch.as_tensor(noise, dtype=torch.float64, device=target.device)
     if noise.ndim == target.ndim + 1:
         return (noise + noise.mT) / 2
-    return torch.diag_embed(noise.expand(torch.broadcast_shapes(noise.shape, target.shape[-1:])))
+    return torch.diag_embed(noise.expand(broadcast_shape(noise.shape, target.shape[-1:])))
 
 
 def condition(
@@ -136,7 +137,7 @@ def _finite_items(given: list[tuple[Tensor, int]]) -> tuple[Tensor, list[Tensor]
 
     Items that hold NaN or infinity are marked and computed as zeros, so that they touch no other.
     """
-    batch = torch.broadcast_shapes(*(t.shape[: t.ndim - k] for t, k in given))
+    batch = broadcast_shape(*(t.shape[: t.ndim - k] for t, k in given))
     tensors = [t.double().expand(*batch, *t.shape[t.ndim - k :]) for t, k in given]
     finite = torch.ones(batch, dtype=torch.bool, device=tensors[0].device)
     for t in tensors:
@@ -149,9 +150,10 @@ def _finite_items(given: list[tuple[Tensor, int]]) -> tuple[Tensor, list[Tensor]
 def row_status(a: Tensor, e: Tensor, magnitude: Tensor, certain: Tensor, eps: float) -> Tensor:
     """Return the status of every row: Cholesky in row order of the equilibrated matrix.
 
-    A pivot of at most ``16 max(r, 4) eps64`` marks a row as dependent on the rows before it. It
-    is consistent when its residual, after the part that the others explain, is at most
-    ``64 eps`` of the size of the sums involved.
+    A pivot of at most ``16 max(r, 4) eps64 (1 + |c|^2)`` marks a row as dependent on the rows before
+    it, ``c`` being the coefficients with which these combine to it: the rounding error of the
+    pivot grows with them. It is consistent when its residual, after the part that the others
+    explain, is at most ``64 eps`` of the size of the sums involved.
     """
     batch, r = e.shape[:-1], e.shape[-1]
     info = torch.zeros(*batch, r, dtype=torch.int32, device=e.device)
@@ -162,11 +164,12 @@ def row_status(a: Tensor, e: Tensor, magnitude: Tensor, certain: Tensor, eps: fl
     low = torch.eye(r, dtype=a.dtype, device=a.device).expand(*batch, r, r).clone()
     for k in range(r):
         pivot = schur[..., k, k]
-        dependent = (pivot <= 16 * max(r, 4) * _EPS) & ~certain[..., k]
-        used = ~dependent & ~certain[..., k]
         # c: how the earlier rows combine to this one; low has zeros in the columns of dropped rows
         row = low[..., k, :k]
         c = torch.linalg.solve_triangular(low[..., :k, :k].mT, row[..., None], upper=True)[..., 0]
+        rounding = 16 * max(r, 4) * _EPS * (1 + c.square().sum(-1))
+        dependent = (pivot <= rounding) & ~certain[..., k]
+        used = ~dependent & ~certain[..., k]
         reach = size[..., k] + torch.where(dependent[..., None], c.abs() * size[..., :k], 0).sum(-1)
         agrees = rest[..., k].abs() <= 64 * eps * reach
         status = torch.where(
