@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from op_suite import DTYPES, TOLERANCE, OpSuite, Product, cast, deviation
+from op_suite import DTYPES, TOLERANCE, OpSuite, Product, cast, deviation, long
 from physcon_ext import ops
 
 

@@ -150,10 +150,11 @@ def _finite_items(given: list[tuple[Tensor, int]]) -> tuple[Tensor, list[Tensor]
 def row_status(a: Tensor, e: Tensor, magnitude: Tensor, certain: Tensor, eps: float) -> Tensor:
     """Return the status of every row: Cholesky in row order of the equilibrated matrix.
 
-    A pivot of at most ``16 max(r, 4) eps64 (1 + |c|^2)`` marks a row as dependent on the rows before
+    A pivot of at most ``16 max(r, 4) eps64 (1 + |c|^2)`` marks a row as dependent on those before
     it, ``c`` being the coefficients with which these combine to it: the rounding error of the
     pivot grows with them. It is consistent when its residual, after the part that the others
-    explain, is at most ``64 eps`` of the size of the sums involved.
+    explain, is at most ``64 eps`` of the size of the sums involved, plus what the rounding of
+    ``c`` contributes, ``16 max(r, 4) eps64 (1 + |c|_1) |A^-1 e|_1`` in equilibrated units.
     """
     batch, r = e.shape[:-1], e.shape[-1]
     info = torch.zeros(*batch, r, dtype=torch.int32, device=e.device)
@@ -162,6 +163,7 @@ def row_status(a: Tensor, e: Tensor, magnitude: Tensor, certain: Tensor, eps: fl
     schur = a / (root[..., None] * root[..., None, :])
     rest, size = e / root, magnitude / root
     low = torch.eye(r, dtype=a.dtype, device=a.device).expand(*batch, r, r).clone()
+    done = torch.zeros_like(e)  # L^-1 e
     for k in range(r):
         pivot = schur[..., k, k]
         # c: how the earlier rows combine to this one; low has zeros in the columns of dropped rows
@@ -171,7 +173,13 @@ def row_status(a: Tensor, e: Tensor, magnitude: Tensor, certain: Tensor, eps: fl
         dependent = (pivot <= rounding) & ~certain[..., k]
         used = ~dependent & ~certain[..., k]
         reach = size[..., k] + torch.where(dependent[..., None], c.abs() * size[..., :k], 0).sum(-1)
-        agrees = rest[..., k].abs() <= 64 * eps * reach
+        # The rounding of the matrix moves c, and with it the residual, by up to this much.
+        alpha = torch.linalg.solve_triangular(low[..., :k, :k].mT, done[..., :k, None], upper=True)[
+            ..., 0
+        ]
+        moved = (1 + c.abs().sum(-1)) * alpha.abs().sum(-1)
+        slack = 64 * eps * reach + torch.where(dependent, 16 * max(r, 4) * _EPS * moved, 0)
+        agrees = rest[..., k].abs() <= slack
         status = torch.where(
             dependent,
             torch.where(agrees, int(RowStatus.REDUNDANT), int(RowStatus.INCONSISTENT)),
@@ -182,6 +190,7 @@ def row_status(a: Tensor, e: Tensor, magnitude: Tensor, certain: Tensor, eps: fl
         safe = torch.where(used, pivot, torch.ones_like(pivot)).sqrt()
         column = torch.where(used[..., None], schur[..., :, k] / safe[..., None], 0)
         y = torch.where(used, rest[..., k] / safe, 0)
+        done[..., k] = y
         schur = schur - column[..., :, None] * column[..., None, :]
         rest = rest - torch.where(
             torch.arange(r, device=e.device) > k, column * y[..., None], torch.zeros_like(column)
