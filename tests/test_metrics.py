@@ -110,10 +110,9 @@ def test_errors_are_means_over_points_then_items() -> None:
 
 
 def test_float32_is_summed_in_float64() -> None:
-    u = torch.full((100_000,), 0.1)
-    assert float(metrics.mse(u, torch.zeros(1))) == float(u[0].double() ** 2 + 0) or math.isclose(
-        float(metrics.mse(u, torch.zeros(1))), 0.1**2, rel_tol=1e-7
-    )
+    u = torch.rand(100_000)
+    expected = math.fsum(float(x) ** 2 for x in u.double()) / 100_000
+    assert float(metrics.mse(u, torch.zeros(1))) == pytest.approx(expected, rel=6e-8)
 
 
 def test_calibration_of_a_perfect_forecast() -> None:

@@ -37,6 +37,8 @@ def problem(n: int, r: int) -> tuple[Tensor, ...]:
 @pytest.mark.parametrize(("n", "r"), [(1, 1), (6, 1), (7, 3), (5, 5)])
 def test_diagonal_prior_agrees_with_extended_precision(n: int, r: int, noise: str) -> None:
     m, s, g, b = problem(n, r)
+    determined = noise == "none" and n == r  # exact variance zero, the mean as good as G
+    s = s.clamp(0.1, 10) if determined else s
     root = torch.randn(r, r, dtype=D)
     given = {
         "none": torch.zeros(r, dtype=D),
@@ -47,8 +49,7 @@ def test_diagonal_prior_agrees_with_extended_precision(n: int, r: int, noise: st
     dense = value if noise == "matrix" else torch.diag(value)
     mean, cov = exact(m, torch.diag(s), g, b, dense)
     result = reference.condition_diagonal(m, s, g, b, value, factor=True, covariance=True)
-    determined = noise == "none" and n == r  # exact variance zero, the mean as good as G
-    tolerance = 1e-6 if determined else 1e-10
+    tolerance = 1e-7 if determined else 1e-10
     torch.testing.assert_close(
         result.mean, mean, rtol=1e-9, atol=tolerance * float(mean.abs().max())
     )
@@ -136,7 +137,7 @@ def test_the_rank_of_random_redundant_rows_is_found() -> None:
         ).info
         condition = torch.linalg.cond(rows[:, :n])
         easy = condition < 30  # beyond, consistency itself is lost in rounding
-        assert int(easy.sum()) > 20
+        assert int(easy.sum()) > 5
         assert bool((info[easy, :n] == RowStatus.USED).all())
         assert bool((info[easy, n + 1] == RowStatus.REDUNDANT).all())
         late = torch.where(torch.arange(50) < 25, RowStatus.INCONSISTENT, RowStatus.REDUNDANT)

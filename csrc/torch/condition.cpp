@@ -208,7 +208,10 @@ void run_backward(
         args.rows_out = pointer<scalar_t>(out.rows);
         args.target_out = pointer<scalar_t>(out.target);
         args.noise_out = pointer<scalar_t>(out.noise);
-        if (args.batch == 0) return;
+        if (args.batch == 0) {
+            if (p.rows.shared && out.rows.numel() > 0) torch::stable::zero_(out.rows);  // a sum of no terms
+            return;
+        }
         const Executor executor = torch_executor(p.work());
         Workspace workspace(p.mean.tensor, condition_backward_workspace(args, executor));
         condition_backward(args, executor, workspace.data());

@@ -43,6 +43,7 @@ def total(
         TypeError, ValueError: See `quadrature` and `LinearConstraint`.
 
     Example:
+        >>> import torch
         >>> total(torch.linspace(0, 1, 5), 0.5).rows
         tensor([[0.1250, 0.2500, 0.2500, 0.2500, 0.1250]])
     """

@@ -43,6 +43,34 @@ class Operation:
     formula: Callable[..., Callable[..., Tensors]]
 
 
+@dataclass(frozen=True)
+class _Adjoint:
+    """What one call of an adjoint op is about; one opaque argument, as forward mode needs it.
+
+    Attributes:
+        flags: Flags of the op.
+        needed: Which gradients are wanted.
+        given: Which outputs have an upstream gradient.
+        tensors: Number of tensor arguments of the op.
+        results: Number of its outputs.
+    """
+
+    flags: tuple[Any, ...]
+    needed: tuple[bool, ...]
+    given: tuple[bool, ...]
+    tensors: int
+    results: int
+
+    def split(self, saved: Sequence[Tensor]) -> tuple[Sequence[Tensor], ...]:
+        """Arguments, outputs and upstream gradients of the op."""
+        first = self.tensors + self.results
+        return (
+            saved[: self.tensors],
+            saved[self.tensors : first],
+            saved[first : first + sum(self.given)],
+        )
+
+
 def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
     """Register the derivatives of ``spec`` and return the function that applies the op."""
     raw = getattr(torch.ops.physcon, spec.name.split("::")[1]).default
@@ -71,7 +99,8 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
         if torch.compiler.is_compiling():
             found = first_order(ctx.flags, needed, given, inputs, output, present)
         else:
-            found = _FirstOrder.apply(ctx.flags, needed, given, len(inputs), *inputs, *output, *present)
+            adjoint = _Adjoint(ctx.flags, needed, given, len(inputs), len(output))
+            found = _FirstOrder.apply(adjoint, *inputs, *output, *present)
         return (*(g if n else None for g, n in zip(found, needed, strict=True)), *rest)
 
     def unpack(given: tuple[bool, ...], present: Sequence[Tensor]) -> list[Tensor | None]:
@@ -116,37 +145,50 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
         generate_vmap_rule = True
 
         @staticmethod
-        def forward(
-            flags: Any, needed: Any, given: Any, tensors: int, *arguments: Tensor
-        ) -> tuple[Tensor | None, ...]:
-            amount = sum(given)
-            inputs = arguments[:tensors]
-            output = arguments[tensors : len(arguments) - amount]
-            present = arguments[len(arguments) - amount :]
-            return first_order(flags, needed, given, inputs, output, present)
+        def forward(call: _Adjoint, *arguments: Tensor) -> tuple[Tensor | None, ...]:
+            inputs, output, present = call.split(arguments)
+            return first_order(call.flags, call.needed, call.given, inputs, output, present)
 
         @staticmethod
         def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            ctx.flags, ctx.needed, ctx.given, ctx.tensors = inputs[:4]
-            ctx.save_for_backward(*inputs[4:])
+            ctx.call = inputs[0]
+            ctx.save_for_backward(*inputs[1:])
+            ctx.save_for_forward(*inputs[1:], *output)
 
         @staticmethod
         def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-            saved = ctx.saved_tensors
-            amount = sum(ctx.given)
-            inputs = saved[: ctx.tensors]
-            output = saved[ctx.tensors : len(saved) - amount]
-            present = saved[len(saved) - amount :]
-            function = pullback(ctx.flags, ctx.given, inputs, output)
+            call = ctx.call
+            inputs, output, present = call.split(ctx.saved_tensors)
+            amount = len(present)
+            function = pullback(call.flags, call.given, inputs, output)
             results, pull = torch.func.vjp(function, *present, *inputs[:count])
             filled = tuple(
                 torch.zeros_like(r) if c is None or not n else c
-                for r, c, n in zip(results, cotangents, ctx.needed, strict=True)
+                for r, c, n in zip(results, cotangents, call.needed, strict=True)
             )
             second = pull(filled)
             upstream, primal = second[:amount], second[amount:]
-            nothing = (None,) * (len(saved) - count - amount)
-            return (None, None, None, None, *primal, *nothing, *upstream)
+            nothing = (None,) * (len(inputs) + len(output) - count)
+            return (None, *primal, *nothing, *upstream)
+
+        @staticmethod
+        def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+            call = ctx.call
+            inputs, output, present = call.split(ctx.saved_tensors)
+            function = pullback(call.flags, call.given, inputs, output)
+            primal = (*present, *inputs[:count])
+            moving = (*tangents[len(inputs) + len(output) :][: len(present)], *tangents[:count])
+            results, pull = torch.func.vjp(function, *primal)
+            _, push = torch.func.vjp(pull, tuple(torch.zeros_like(r) for r in results))
+            filled = tuple(
+                torch.zeros_like(x) if t is None else t for x, t in zip(primal, moving, strict=True)
+            )
+            (moved,) = push(filled)
+            found = ctx.saved_tensors[len(inputs) + len(output) + len(present) :]
+            return tuple(
+                m if n else torch.zeros_like(f)
+                for m, n, f in zip(moved, call.needed, found, strict=True)
+            )
 
     class _Function(torch.autograd.Function):
         """The op as ``torch.func`` and forward mode see it."""
