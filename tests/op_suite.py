@@ -145,7 +145,7 @@ class Op:
     name: ClassVar[str]
     outputs: ClassVar[tuple[str, ...]] = ("mean", "variance", "factor")  # differentiable
     noises: ClassVar[list[str]] = NOISES
-    # float64 whatever the dtype; a dense prior keeps G S in the dtype, and they inherit its rounding
+    # float64 whatever the dtype; a dense prior keeps G S in the dtype: they inherit its rounding
     rank_sized: ClassVar[tuple[str, ...]] = ("cholesky", "multipliers", "band")
 
     def call(self, **arguments: Any) -> Any:

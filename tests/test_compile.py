@@ -67,7 +67,7 @@ def test_one_dynamic_graph_serves_all_sizes(op: Op) -> None:
         graphs.append(module)
         return module
 
-    sizes = [(5, 12, 4), (6, 15, 7), (7, 21, 8)]  # no size equals another, or a fixed 2 or 3
+    sizes = [(7, 12, 4), (9, 21, 5), (11, 33, 8)]  # no size equals another, or a fixed 2 or 3
     frees = [op.free((b,), n, r) for b, n, r in sizes]
     names = list(frees[0])
     compiled = torch.compile(op.function(names), fullgraph=True, dynamic=True, backend=backend)

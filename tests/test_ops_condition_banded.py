@@ -84,6 +84,16 @@ class TestConditionBanded(OpSuite):
         assert deviation(post.mean, expected.mean) <= TOLERANCE[torch.float64]
         assert deviation(post.variance, expected.variance) <= TOLERANCE[torch.float64]
 
+    def test_a_row_of_infinite_noise_says_nothing(self) -> None:
+        free = self.op.free((2,), 30)
+        free["noise"][1, 7] = torch.inf
+        post = ops.condition_banded(**free)
+        assert post.info.tolist() == [[0], [0]] and post.multipliers[1, 7] == 0
+        free["noise"][1, 7], free["stencil"][1, 7], free["target"][1, 7] = 1, 0, 0
+        without = ops.condition_banded(**free)
+        assert deviation(post.mean, without.mean) <= TOLERANCE[torch.float64]
+        assert deviation(post.variance, without.variance) <= TOLERANCE[torch.float64]
+
     @pytest.mark.parametrize("dtype", DTYPES, ids=str)
     def test_variances_stay_between_zero_and_the_prior(self, dtype: torch.dtype) -> None:
         free = self.op.free((4,), 500)

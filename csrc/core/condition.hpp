@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Conditioning of batched Gaussians on linear rows: arguments and entry points of the torch-free core.
+// Conditioning of batched Gaussians on linear rows: arguments and entry points of the torch-free
+// core.
 //
 //   C = G S,  A = C G' + R,  e = b - G m,  alpha = A^-1 e,  V = L^-1 C  (A = L L')
 //   m' = m + C' alpha,   S' = S - V' V
 //
-// All arrays are dense and row-major. A stride counts elements between batch items; 0 shares one item.
-// No function allocates, throws or keeps state. Workspaces come from the caller, 64-byte aligned.
+// All arrays are dense and row-major. A stride counts elements between batch items; 0 shares one
+// item. No function allocates, throws or keeps state. Workspaces come from the caller, 64-byte
+// aligned.
 #pragma once
 
 #include <cstddef>
@@ -29,11 +31,13 @@ template <typename T>
 struct Strided {
     const T* data = nullptr;
     std::int64_t stride = 0;
-    const T* item(std::int64_t b) const { return data + b * stride; }
+    const T* item(std::int64_t b) const {
+        return data + b * stride;
+    }
 };
 
-/// Diagonal prior (`cross` empty: C = G diag(variance)), general prior by its cross covariance (`cross` given),
-/// or dense prior (`covariance` given: C is computed into `cross_out`).
+/// Diagonal prior (`cross` empty: C = G diag(variance)), general prior by its cross covariance
+/// (`cross` given), or dense prior (`covariance` given: C is computed into `cross_out`).
 template <typename T>
 struct ConditionArgs {
     std::int64_t batch = 0, n = 0, rank = 0;
@@ -45,14 +49,16 @@ struct ConditionArgs {
     Strided<T> target;      ///< (rank), b
     Strided<T> noise;       ///< (rank) variances, or (rank, rank) when noise_is_matrix
     bool noise_is_matrix = false;
-    T* mean_out = nullptr;             ///< (batch, n)
-    T* variance_out = nullptr;         ///< (batch, n)
-    T* factor_out = nullptr;           ///< (batch, rank, n), V; null when not wanted (needed for covariance_out)
-    T* covariance_out = nullptr;       ///< (batch, n, n) or null
-    T* cross_out = nullptr;            ///< (batch, rank, n); dense prior only
-    double* cholesky_out = nullptr;    ///< (batch, rank, rank); a dropped row has an infinite diagonal
-    double* multipliers_out = nullptr; ///< (batch, rank)
-    std::int32_t* info_out = nullptr;  ///< (batch, rank), RowStatus
+    T* mean_out = nullptr;      ///< (batch, n)
+    T* variance_out = nullptr;  ///< (batch, n)
+    T* factor_out =
+        nullptr;  ///< (batch, rank, n), V; null when not wanted (needed for covariance_out)
+    T* covariance_out = nullptr;  ///< (batch, n, n) or null
+    T* cross_out = nullptr;       ///< (batch, rank, n); dense prior only
+    double* cholesky_out =
+        nullptr;  ///< (batch, rank, rank); a dropped row has an infinite diagonal
+    double* multipliers_out = nullptr;  ///< (batch, rank)
+    std::int32_t* info_out = nullptr;   ///< (batch, rank), RowStatus
 };
 
 template <typename T>
@@ -67,37 +73,44 @@ struct ConditionBackwardArgs {
     Strided<T> grad_mean, grad_variance;  ///< (n); upstream
     Strided<T> grad_factor;               ///< (rank, n) or null
     Strided<T> mean, variance, cross, rows;
-    const double* cholesky = nullptr;     ///< saved by the forward call
+    const double* cholesky = nullptr;  ///< saved by the forward call
     const double* multipliers = nullptr;
-    T* mean_out = nullptr;                ///< (batch, n)
-    T* variance_out = nullptr;            ///< (batch, n)
-    T* cross_out = nullptr;               ///< (batch, rank, n); cross form only
-    T* rows_out = nullptr;                ///< (batch, rank, n), or (rank, n) summed over the batch when rows_shared
+    T* mean_out = nullptr;      ///< (batch, n)
+    T* variance_out = nullptr;  ///< (batch, n)
+    T* cross_out = nullptr;     ///< (batch, rank, n); cross form only
+    T* rows_out =
+        nullptr;  ///< (batch, rank, n), or (rank, n) summed over the batch when rows_shared
     bool rows_shared = false;
-    T* target_out = nullptr;              ///< (batch, rank)
-    T* noise_out = nullptr;               ///< (batch, rank, rank), symmetric
+    T* target_out = nullptr;  ///< (batch, rank)
+    T* noise_out = nullptr;   ///< (batch, rank, rank), symmetric
 };
 
 template <typename T>
-std::size_t condition_backward_workspace(const ConditionBackwardArgs<T>& args, const Executor& executor);
+std::size_t condition_backward_workspace(
+    const ConditionBackwardArgs<T>& args, const Executor& executor
+);
 template <typename T>
-void condition_backward(const ConditionBackwardArgs<T>& args, const Executor& executor, void* workspace);
+void condition_backward(
+    const ConditionBackwardArgs<T>& args, const Executor& executor, void* workspace
+);
 
-/// Rows with disjoint support and a diagonal prior: row k owns the cells order[offsets[k]..offsets[k+1]).
+/// Rows with disjoint support and a diagonal prior: row k owns the cells
+/// order[offsets[k]..offsets[k+1]).
 template <typename T>
 struct DisjointArgs {
-    std::int64_t batch = 0, n = 0, rank = 0, support = 0;  ///< support = offsets[rank], the number of listed cells
-    Strided<T> mean, variance;                             ///< (n)
-    Strided<T> weights;                                    ///< (support), in the order of `order`
-    const std::int64_t* order = nullptr;                   ///< (support) or null for 0, 1, 2, ...
-    const std::int64_t* offsets = nullptr;                 ///< (rank + 1), ascending from 0
-    Strided<T> target, noise;                              ///< (rank)
-    T* mean_out = nullptr;                                 ///< (batch, n)
-    T* variance_out = nullptr;                             ///< (batch, n)
-    T* factor_out = nullptr;                               ///< (batch, support), w s / sqrt(d)
-    double* cholesky_out = nullptr;                        ///< (batch, rank), sqrt(d); infinite when dropped
-    double* multipliers_out = nullptr;                     ///< (batch, rank)
-    std::int32_t* info_out = nullptr;                      ///< (batch, rank)
+    std::int64_t batch = 0, n = 0, rank = 0,
+                 support = 0;               ///< support = offsets[rank], the number of listed cells
+    Strided<T> mean, variance;              ///< (n)
+    Strided<T> weights;                     ///< (support), in the order of `order`
+    const std::int64_t* order = nullptr;    ///< (support) or null for 0, 1, 2, ...
+    const std::int64_t* offsets = nullptr;  ///< (rank + 1), ascending from 0
+    Strided<T> target, noise;               ///< (rank)
+    T* mean_out = nullptr;                  ///< (batch, n)
+    T* variance_out = nullptr;              ///< (batch, n)
+    T* factor_out = nullptr;                ///< (batch, support), w s / sqrt(d)
+    double* cholesky_out = nullptr;         ///< (batch, rank), sqrt(d); infinite when dropped
+    double* multipliers_out = nullptr;      ///< (batch, rank)
+    std::int32_t* info_out = nullptr;       ///< (batch, rank)
 };
 template <typename T>
 void condition_disjoint(const DisjointArgs<T>& args, const Executor& executor);
@@ -130,7 +143,8 @@ struct BandedArgs {
     Strided<T> target, noise;       ///< (n - 2)
     T* mean_out = nullptr;
     T* variance_out = nullptr;
-    double* band_out = nullptr;         ///< (batch, 3, n): lower Cholesky bands of I + E' R^-1 E, E = D diag(sqrt(s))
+    double* band_out =
+        nullptr;  ///< (batch, 3, n): lower Cholesky bands of I + E' R^-1 E, E = D diag(sqrt(s))
     double* multipliers_out = nullptr;  ///< (batch, n - 2)
     std::int32_t* info_out = nullptr;   ///< (batch)
 };
@@ -153,11 +167,16 @@ struct BandedBackwardArgs {
     T* noise_out = nullptr;     ///< (batch, n - 2)
 };
 template <typename T>
-std::size_t condition_banded_backward_workspace(const BandedBackwardArgs<T>& args, const Executor& executor);
+std::size_t condition_banded_backward_workspace(
+    const BandedBackwardArgs<T>& args, const Executor& executor
+);
 template <typename T>
-void condition_banded_backward(const BandedBackwardArgs<T>& args, const Executor& executor, void* workspace);
+void condition_banded_backward(
+    const BandedBackwardArgs<T>& args, const Executor& executor, void* workspace
+);
 
-/// out = sqrt(s) Lambda^-1 sqrt(s) x for `count` vectors of each item: products with the posterior of the banded rows.
+/// out = sqrt(s) Lambda^-1 sqrt(s) x for `count` vectors of each item: products with the posterior
+/// of the banded rows.
 template <typename T>
 struct BandedProductArgs {
     std::int64_t batch = 0, n = 0, count = 0;

@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-// Picks the instruction set at run time: the public entry points forward to the copy compiled for it.
+// Picks the instruction set at run time: the public entry points forward to the copy compiled for
+// it.
 #include "condition.hpp"
 #include "cpu_features.hpp"
 
 namespace physcon {
 
-// Every entry point, as (return type, name, argument struct, further parameters, further arguments).
-#define PHYSCON_ENTRY_POINTS(X)                                                                          \
-    X(std::size_t, condition_workspace, ConditionArgs, (), ())                                           \
-    X(void, condition, ConditionArgs, (, void* workspace), (, workspace))                                \
-    X(std::size_t, condition_backward_workspace, ConditionBackwardArgs, (), ())                          \
-    X(void, condition_backward, ConditionBackwardArgs, (, void* workspace), (, workspace))               \
-    X(void, condition_disjoint, DisjointArgs, (), ())                                                    \
-    X(void, condition_disjoint_backward, DisjointBackwardArgs, (), ())                                   \
-    X(std::size_t, condition_banded_workspace, BandedArgs, (), ())                                       \
-    X(void, condition_banded, BandedArgs, (, void* workspace), (, workspace))                            \
-    X(std::size_t, condition_banded_backward_workspace, BandedBackwardArgs, (), ())                      \
-    X(void, condition_banded_backward, BandedBackwardArgs, (, void* workspace), (, workspace))           \
-    X(std::size_t, banded_product_workspace, BandedProductArgs, (), ())                                  \
+// Every entry point, as (return type, name, argument struct, further parameters, further
+// arguments).
+#define PHYSCON_ENTRY_POINTS(X)                                                                \
+    X(std::size_t, condition_workspace, ConditionArgs, (), ())                                 \
+    X(void, condition, ConditionArgs, (, void* workspace), (, workspace))                      \
+    X(std::size_t, condition_backward_workspace, ConditionBackwardArgs, (), ())                \
+    X(void, condition_backward, ConditionBackwardArgs, (, void* workspace), (, workspace))     \
+    X(void, condition_disjoint, DisjointArgs, (), ())                                          \
+    X(void, condition_disjoint_backward, DisjointBackwardArgs, (), ())                         \
+    X(std::size_t, condition_banded_workspace, BandedArgs, (), ())                             \
+    X(void, condition_banded, BandedArgs, (, void* workspace), (, workspace))                  \
+    X(std::size_t, condition_banded_backward_workspace, BandedBackwardArgs, (), ())            \
+    X(void, condition_banded_backward, BandedBackwardArgs, (, void* workspace), (, workspace)) \
+    X(std::size_t, banded_product_workspace, BandedProductArgs, (), ())                        \
     X(void, banded_product, BandedProductArgs, (, void* workspace), (, workspace))
 
 #define PHYSCON_UNWRAP(...) __VA_ARGS__
@@ -32,8 +34,9 @@ PHYSCON_ENTRY_POINTS(PHYSCON_DECLARE)
 namespace avx2 {
 PHYSCON_ENTRY_POINTS(PHYSCON_DECLARE)
 }
-#define PHYSCON_TRY_AVX2(call) \
-    if (active_isa() == Isa::avx2) return avx2::call;
+#define PHYSCON_TRY_AVX2(call)     \
+    if (active_isa() == Isa::avx2) \
+        return avx2::call;
 #else
 #define PHYSCON_TRY_AVX2(call)
 #endif
@@ -41,20 +44,21 @@ PHYSCON_ENTRY_POINTS(PHYSCON_DECLARE)
 namespace avx512 {
 PHYSCON_ENTRY_POINTS(PHYSCON_DECLARE)
 }
-#define PHYSCON_TRY_AVX512(call) \
-    if (active_isa() == Isa::avx512) return avx512::call;
+#define PHYSCON_TRY_AVX512(call)     \
+    if (active_isa() == Isa::avx512) \
+        return avx512::call;
 #else
 #define PHYSCON_TRY_AVX512(call)
 #endif
 
-#define PHYSCON_DEFINE(result, name, Args, parameters, arguments)                           \
-    template <typename T>                                                                   \
-    result name(const Args<T>& args, const Executor& executor PHYSCON_UNWRAP parameters) {  \
-        PHYSCON_TRY_AVX512(name(args, executor PHYSCON_UNWRAP arguments))                   \
-        PHYSCON_TRY_AVX2(name(args, executor PHYSCON_UNWRAP arguments))                     \
-        return portable::name(args, executor PHYSCON_UNWRAP arguments);                     \
-    }                                                                                       \
-    template result name(const Args<float>&, const Executor& PHYSCON_UNWRAP parameters); \
+#define PHYSCON_DEFINE(result, name, Args, parameters, arguments)                          \
+    template <typename T>                                                                  \
+    result name(const Args<T>& args, const Executor& executor PHYSCON_UNWRAP parameters) { \
+        PHYSCON_TRY_AVX512(name(args, executor PHYSCON_UNWRAP arguments))                  \
+        PHYSCON_TRY_AVX2(name(args, executor PHYSCON_UNWRAP arguments))                    \
+        return portable::name(args, executor PHYSCON_UNWRAP arguments);                    \
+    }                                                                                      \
+    template result name(const Args<float>&, const Executor& PHYSCON_UNWRAP parameters);   \
     template result name(const Args<double>&, const Executor& PHYSCON_UNWRAP parameters);
 PHYSCON_ENTRY_POINTS(PHYSCON_DEFINE)
 

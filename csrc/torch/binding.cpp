@@ -11,9 +11,13 @@ namespace physcon::binding {
 constexpr double shared_work = 200e3;
 
 Executor torch_executor(double work) {
-    if (work < shared_work) return serial_executor();
+    if (work < shared_work) {
+        return serial_executor();
+    }
     const auto run = [](void*, int64_t count, Task task, void* context) {
-        torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) { task(context, begin, end); });
+        torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+            task(context, begin, end);
+        });
     };
     return {run, nullptr, static_cast<int>(torch::stable::get_num_threads())};
 }
@@ -21,19 +25,27 @@ Executor torch_executor(double work) {
 namespace {
 
 constexpr std::uintptr_t huge_page = std::uintptr_t{2} << 20;
-// The C library maps allocations from here on afresh each time and recycles smaller ones, which have their pages.
+// The C library maps allocations from here on afresh each time and recycles smaller ones, which
+// have their pages.
 constexpr std::uintptr_t always_mapped = std::uintptr_t{32} << 20;
 
-/// Fresh large memory costs more in page faults than the kernels that fill it; huge pages remove most of them.
-/// Advice only: where the system has none, nothing changes.
+/// Fresh large memory costs more in page faults than the kernels that fill it; huge pages remove
+/// most of them. Advice only: where the system has none, nothing changes.
 void advise_huge_pages(const Tensor& t) {
 #if defined(__linux__)
-    if (!t.is_cpu()) return;
+    if (!t.is_cpu()) {
+        return;
+    }
     const auto size = static_cast<std::uintptr_t>(t.numel()) * t.element_size();
-    if (size < always_mapped) return;
+    if (size < always_mapped) {
+        return;
+    }
     const auto begin = reinterpret_cast<std::uintptr_t>(t.data_ptr()), end = begin + size;
-    const std::uintptr_t first = (begin + huge_page - 1) / huge_page * huge_page, last = end / huge_page * huge_page;
-    if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+    const std::uintptr_t first = (begin + huge_page - 1) / huge_page * huge_page,
+                         last = end / huge_page * huge_page;
+    if (last > first) {
+        madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+    }
 #else
     (void)t;
 #endif
@@ -46,14 +58,20 @@ Tensor allocate(const Tensor& like, const Shape& shape, ScalarType dtype) {
     advise_huge_pages(t);
     return t;
 }
-Tensor allocate(const Tensor& like, const Shape& shape) { return allocate(like, shape, like.scalar_type()); }
+Tensor allocate(const Tensor& like, const Shape& shape) {
+    return allocate(like, shape, like.scalar_type());
+}
 
 std::string describe(const Shape& shape) {
     std::string text = "(";
-    for (std::size_t i = 0; i < shape.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+    for (std::size_t i = 0; i < shape.size(); ++i) {
+        text += (i == 0 ? "" : ", ") + std::to_string(shape[i]);
+    }
     return text + ")";
 }
-Shape shape_of(const Tensor& t) { return {t.sizes().begin(), t.sizes().end()}; }
+Shape shape_of(const Tensor& t) {
+    return {t.sizes().begin(), t.sizes().end()};
+}
 Shape join(const Shape& batch, std::initializer_list<int64_t> rest) {
     Shape shape = batch;
     shape.insert(shape.end(), rest);
@@ -61,7 +79,9 @@ Shape join(const Shape& batch, std::initializer_list<int64_t> rest) {
 }
 int64_t product(const Shape& shape) {
     int64_t count = 1;
-    for (const int64_t size : shape) count *= size;
+    for (const int64_t size : shape) {
+        count *= size;
+    }
     return count;
 }
 
@@ -80,15 +100,26 @@ Operand::Operand(
     const Tensor& mean,
     std::initializer_list<int64_t> rest,
     bool may_be_shared
-) : tensor(given) {
+)
+    : tensor(given) {
     const Shape full = join(geometry.batch, rest), found = shape_of(given);
     shared = may_be_shared && found == Shape(rest);
     STD_TORCH_CHECK(
-        shared || found == full, geometry.op, ": expected ", name, " to have shape ", describe(full), ", got ",
+        shared || found == full,
+        geometry.op,
+        ": expected ",
+        name,
+        " to have shape ",
+        describe(full),
+        ", got ",
         describe(found)
     );
     STD_TORCH_CHECK(
-        given.scalar_type() == mean.scalar_type(), geometry.op, ": expected ", name, " to have the dtype of mean"
+        given.scalar_type() == mean.scalar_type(),
+        geometry.op,
+        ": expected ",
+        name,
+        " to have the dtype of mean"
     );
     const int64_t size = product(Shape(rest));
     // One item for the whole batch, or the batch axes collapse onto one stride: read in place.
@@ -100,7 +131,9 @@ Operand::Operand(
         dense = dense && (found[axis] == 1 || given.stride(axis) == inner);
         inner *= found[axis];
     }
-    for (int64_t axis = 0; axis < batch_axes; ++axis) repeated = repeated && (found[axis] == 1 || given.stride(axis) == 0);
+    for (int64_t axis = 0; axis < batch_axes; ++axis) {
+        repeated = repeated && (found[axis] == 1 || given.stride(axis) == 0);
+    }
     if (dense && repeated) {
         stride = 0;
         return;

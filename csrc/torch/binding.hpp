@@ -16,12 +16,12 @@
 
 namespace physcon::binding {
 
-using torch::stable::Tensor;
 using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
 using Shape = std::vector<int64_t>;
 
-/// torch's thread pool as an executor of the core; `work` (floating-point operations, roughly) too small to share
-/// stays in the calling thread. Bits never depend on it.
+/// torch's thread pool as an executor of the core; `work` (floating-point operations, roughly) too
+/// small to share stays in the calling thread. Bits never depend on it.
 Executor torch_executor(double work);
 
 /// Uninitialised tensor on the device of `like`.
@@ -33,7 +33,8 @@ Shape shape_of(const Tensor& t);
 Shape join(const Shape& batch, std::initializer_list<int64_t> rest);
 int64_t product(const Shape& shape);
 
-/// The batch axes and the number of points of `mean` (..., n), the argument that the others are measured against.
+/// The batch axes and the number of points of `mean` (..., n), the argument that the others are
+/// measured against.
 struct Geometry {
     const char* op;
     Shape batch;
@@ -41,8 +42,9 @@ struct Geometry {
     Geometry(const char* op, const Tensor& mean);
 };
 
-/// An argument whose last axes are `rest` and whose leading axes are the batch (or absent, if `may_be_shared`).
-/// Expanded batches are read in place; anything else that is not contiguous is copied.
+/// An argument whose last axes are `rest` and whose leading axes are the batch (or absent, if
+/// `may_be_shared`). Expanded batches are read in place; anything else that is not contiguous is
+/// copied.
 struct Operand {
     Tensor tensor;
     int64_t stride = 0;
@@ -66,7 +68,9 @@ struct Operand {
 class Workspace {
   public:
     Workspace(const Tensor& like, std::size_t bytes);
-    void* data() { return data_; }
+    void* data() {
+        return data_;
+    }
 
   private:
     Tensor memory_;
@@ -79,7 +83,9 @@ void dispatch(const char* op, const Tensor& t, Body&& body) {
     if (t.scalar_type() == ScalarType::Float) {
         body(float{});
     } else {
-        STD_TORCH_CHECK(t.scalar_type() == ScalarType::Double, op, ": expected mean to be float32 or float64");
+        STD_TORCH_CHECK(
+            t.scalar_type() == ScalarType::Double, op, ": expected mean to be float32 or float64"
+        );
         body(double{});
     }
 }

@@ -18,7 +18,9 @@ struct Problem {
     bool noise_is_matrix;
 
     static int64_t rank_of(const char* op, const Tensor& rows) {
-        STD_TORCH_CHECK(rows.dim() >= 2, op, ": expected rows to have at least 2 dimensions, got ", rows.dim());
+        STD_TORCH_CHECK(
+            rows.dim() >= 2, op, ": expected rows to have at least 2 dimensions, got ", rows.dim()
+        );
         return rows.size(-2);
     }
     Problem(const char* op, const Tensor& m, const Tensor& g, const Tensor& b, const Tensor& r)
@@ -37,7 +39,8 @@ struct Problem {
     }
 
     double work() const {
-        return static_cast<double>(geometry.items * geometry.n) * static_cast<double>(rank * rank + 8 * rank);
+        return static_cast<double>(geometry.items * geometry.n) *
+               static_cast<double>(rank * rank + 8 * rank);
     }
     Tensor output(std::initializer_list<int64_t> rest) const {
         return allocate(mean.tensor, join(geometry.batch, rest));
@@ -67,7 +70,11 @@ T* pointer(Tensor& t) {
 }
 
 void run(
-    const Problem& p, const Operand* variance, const Operand* cross, const Operand* covariance, Outputs& out
+    const Problem& p,
+    const Operand* variance,
+    const Operand* cross,
+    const Operand* covariance,
+    Outputs& out
 ) {
     dispatch(p.geometry.op, p.mean.tensor, [&](auto type) {
         using scalar_t = decltype(type);
@@ -76,9 +83,15 @@ void run(
         args.n = p.geometry.n;
         args.rank = p.rank;
         args.mean = p.mean.view<scalar_t>();
-        if (variance != nullptr) args.variance = variance->view<scalar_t>();
-        if (cross != nullptr) args.cross = cross->view<scalar_t>();
-        if (covariance != nullptr) args.covariance = covariance->view<scalar_t>();
+        if (variance != nullptr) {
+            args.variance = variance->view<scalar_t>();
+        }
+        if (cross != nullptr) {
+            args.cross = cross->view<scalar_t>();
+        }
+        if (covariance != nullptr) {
+            args.covariance = covariance->view<scalar_t>();
+        }
         args.rows = p.rows.view<scalar_t>();
         args.target = p.target.view<scalar_t>();
         args.noise = p.noise.view<scalar_t>();
@@ -91,7 +104,9 @@ void run(
         args.cholesky_out = pointer<double>(out.cholesky);
         args.multipliers_out = pointer<double>(out.multipliers);
         args.info_out = pointer<std::int32_t>(out.info);
-        if (args.batch == 0) return;
+        if (args.batch == 0) {
+            return;
+        }
         const Executor executor = torch_executor(p.work());
         Workspace workspace(p.mean.tensor, condition_workspace(args, executor));
         condition(args, executor, workspace.data());
@@ -111,7 +126,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> condition_dia
     const Operand prior(p.geometry, "variance", variance, mean, {p.geometry.n});
     Outputs out(p, factor, covariance, false);
     run(p, &prior, nullptr, nullptr, out);
-    return {out.mean, out.variance, out.factor, out.covariance, out.cholesky, out.multipliers, out.info};
+    return {
+        out.mean, out.variance, out.factor, out.covariance, out.cholesky, out.multipliers, out.info
+    };
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> condition_cross(
@@ -145,11 +162,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> condi
     Outputs out(p, true, covariance, true);
     run(p, nullptr, nullptr, &prior, out);
     return {
-        out.mean, out.variance, out.factor, out.covariance, out.cross, out.cholesky, out.multipliers, out.info
+        out.mean,
+        out.variance,
+        out.factor,
+        out.covariance,
+        out.cross,
+        out.cholesky,
+        out.multipliers,
+        out.info
     };
 }
 
-// ---- adjoints -----------------------------------------------------------------------------------------------------
+// ---- adjoints
+// -----------------------------------------------------------------------------------------------------
 
 struct Gradients {
     Tensor mean, variance, cross, rows, target, noise;
@@ -157,8 +182,10 @@ struct Gradients {
         : mean(p.output({p.geometry.n})),
           variance(p.output({p.geometry.n})),
           cross(p.output({want_cross ? p.rank : 0, p.geometry.n})),
-          rows(want_rows && p.rows.shared ? allocate(p.mean.tensor, {p.rank, p.geometry.n})
-                                          : p.output({want_rows ? p.rank : 0, p.geometry.n})),
+          rows(
+              want_rows && p.rows.shared ? allocate(p.mean.tensor, {p.rank, p.geometry.n})
+                                         : p.output({want_rows ? p.rank : 0, p.geometry.n})
+          ),
           target(p.output({p.rank})),
           noise(p.output({p.rank, p.rank})) {}
 };
@@ -183,9 +210,16 @@ void run_backward(
     const Operand grad_variance(p.geometry, "grad_variance", upstream.variance, m, {p.geometry.n});
     std::optional<Operand> grad_factor;
     if (upstream.factor.has_value()) {
-        grad_factor.emplace(p.geometry, "grad_factor", *upstream.factor, m, std::initializer_list<int64_t>{p.rank, p.geometry.n});
+        grad_factor.emplace(
+            p.geometry,
+            "grad_factor",
+            *upstream.factor,
+            m,
+            std::initializer_list<int64_t>{p.rank, p.geometry.n}
+        );
     }
-    const Tensor l = torch::stable::contiguous(cholesky), alpha = torch::stable::contiguous(multipliers);
+    const Tensor l = torch::stable::contiguous(cholesky),
+                 alpha = torch::stable::contiguous(multipliers);
     dispatch(p.geometry.op, p.mean.tensor, [&](auto type) {
         using scalar_t = decltype(type);
         ConditionBackwardArgs<scalar_t> args;
@@ -194,10 +228,14 @@ void run_backward(
         args.rank = p.rank;
         args.grad_mean = grad_mean.view<scalar_t>();
         args.grad_variance = grad_variance.view<scalar_t>();
-        if (grad_factor.has_value()) args.grad_factor = grad_factor->view<scalar_t>();
+        if (grad_factor.has_value()) {
+            args.grad_factor = grad_factor->view<scalar_t>();
+        }
         args.mean = p.mean.view<scalar_t>();
         args.variance = variance.view<scalar_t>();
-        if (cross != nullptr) args.cross = cross->view<scalar_t>();
+        if (cross != nullptr) {
+            args.cross = cross->view<scalar_t>();
+        }
         args.rows = p.rows.view<scalar_t>();
         args.rows_shared = p.rows.shared;
         args.cholesky = l.const_data_ptr<double>();
@@ -209,7 +247,9 @@ void run_backward(
         args.target_out = pointer<scalar_t>(out.target);
         args.noise_out = pointer<scalar_t>(out.noise);
         if (args.batch == 0) {
-            if (p.rows.shared && out.rows.numel() > 0) torch::stable::zero_(out.rows);  // a sum of no terms
+            if (p.rows.shared && out.rows.numel() > 0) {
+                torch::stable::zero_(out.rows);  // a sum of no terms
+            }
             return;
         }
         const Executor executor = torch_executor(p.work());
@@ -234,7 +274,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_diagonal_backward(
     const Problem p("physcon::condition_diagonal_backward", mean, rows, target, noise);
     const Operand prior(p.geometry, "variance", variance, mean, {p.geometry.n});
     Gradients out(p, false, rows_needed);
-    run_backward(p, {grad_mean, grad_variance, grad_factor}, prior, nullptr, cholesky, multipliers, out);
+    run_backward(
+        p, {grad_mean, grad_variance, grad_factor}, prior, nullptr, cholesky, multipliers, out
+    );
     return {out.mean, out.variance, out.rows, out.target, out.noise};
 }
 
@@ -265,7 +307,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> condition_cross_backw
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
     m.impl("condition_diagonal", TORCH_BOX(&physcon::binding::condition_diagonal));
-    m.impl("condition_diagonal_backward", TORCH_BOX(&physcon::binding::condition_diagonal_backward));
+    m.impl(
+        "condition_diagonal_backward", TORCH_BOX(&physcon::binding::condition_diagonal_backward)
+    );
     m.impl("condition_cross", TORCH_BOX(&physcon::binding::condition_cross));
     m.impl("condition_cross_backward", TORCH_BOX(&physcon::binding::condition_cross_backward));
     m.impl("condition_dense", TORCH_BOX(&physcon::binding::condition_dense));

@@ -21,18 +21,25 @@ struct Stencil {
           noise(geometry, "noise", r, like, {rows}) {
         STD_TORCH_CHECK(geometry.n >= 3, op, ": expected at least 3 points, got ", geometry.n);
     }
-    double work() const { return 100.0 * static_cast<double>(geometry.items * geometry.n); }
+    double work() const {
+        return 100.0 * static_cast<double>(geometry.items * geometry.n);
+    }
     Tensor output(const Tensor& like, std::initializer_list<int64_t> rest) const {
         return allocate(like, join(geometry.batch, rest));
     }
 };
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_banded(
-    const Tensor& mean, const Tensor& variance, const Tensor& stencil, const Tensor& target, const Tensor& noise
+    const Tensor& mean,
+    const Tensor& variance,
+    const Tensor& stencil,
+    const Tensor& target,
+    const Tensor& noise
 ) {
     const Stencil s("physcon::condition_banded", mean, variance, stencil, noise);
     const int64_t n = s.geometry.n;
-    const Operand m(s.geometry, "mean", mean, mean, {n}), t(s.geometry, "target", target, mean, {s.rows});
+    const Operand m(s.geometry, "mean", mean, mean, {n}),
+        t(s.geometry, "target", target, mean, {s.rows});
     Tensor mean_out = s.output(mean, {n}), variance_out = s.output(mean, {n});
     Tensor band = allocate(mean, join(s.geometry.batch, {3, n}), ScalarType::Double);
     Tensor multipliers = allocate(mean, join(s.geometry.batch, {s.rows}), ScalarType::Double);
@@ -77,7 +84,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_banded_backward(
     const Operand up(s.geometry, "grad_mean", grad_mean, mean, {n});
     const Operand uq(s.geometry, "grad_variance", grad_variance, mean, {n});
     const Operand posterior(s.geometry, "mean_posterior", mean_posterior, mean, {n});
-    const Tensor band = torch::stable::contiguous(band_in), multipliers = torch::stable::contiguous(multipliers_in);
+    const Tensor band = torch::stable::contiguous(band_in),
+                 multipliers = torch::stable::contiguous(multipliers_in);
     Tensor mean_out = s.output(mean, {n}), variance_out = s.output(mean, {n});
     Tensor stencil_out = s.output(mean, {s.rows, 3});
     Tensor target_out = s.output(mean, {s.rows}), noise_out = s.output(mean, {s.rows});
@@ -106,9 +114,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_banded_backward(
     return {mean_out, variance_out, stencil_out, target_out, noise_out};
 }
 
-Tensor banded_product(const Tensor& variance, const Tensor& stencil, const Tensor& noise, const Tensor& x) {
+Tensor banded_product(
+    const Tensor& variance, const Tensor& stencil, const Tensor& noise, const Tensor& x
+) {
     const Stencil s("physcon::banded_product", variance, variance, stencil, noise);
-    STD_TORCH_CHECK(x.dim() >= 2, s.geometry.op, ": expected x to have at least 2 dimensions, got ", x.dim());
+    STD_TORCH_CHECK(
+        x.dim() >= 2, s.geometry.op, ": expected x to have at least 2 dimensions, got ", x.dim()
+    );
     const int64_t n = s.geometry.n, count = x.size(-2);
     const Operand vectors(s.geometry, "x", x, variance, {count, n});
     Tensor out = s.output(variance, {count, n});

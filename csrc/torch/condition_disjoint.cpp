@@ -34,48 +34,85 @@ struct Rows {
           noise(geometry, "noise", r, m, {rank}),
           order(torch::stable::contiguous(order_in)),
           offsets(torch::stable::contiguous(offsets_in)) {
-        STD_TORCH_CHECK(rank >= 1, op, ": expected offsets to hold at least 2 entries, got ", offsets.numel());
         STD_TORCH_CHECK(
-            order.scalar_type() == ScalarType::Long && offsets.scalar_type() == ScalarType::Long, op,
+            rank >= 1, op, ": expected offsets to hold at least 2 entries, got ", offsets.numel()
+        );
+        STD_TORCH_CHECK(
+            order.scalar_type() == ScalarType::Long && offsets.scalar_type() == ScalarType::Long,
+            op,
             ": expected order and offsets to be int64"
         );
         STD_TORCH_CHECK(
-            order.numel() == 0 || order.numel() == support, op, ": expected order to have ", support,
-            " entries (or none), got ", order.numel()
+            order.numel() == 0 || order.numel() == support,
+            op,
+            ": expected order to have ",
+            support,
+            " entries (or none), got ",
+            order.numel()
         );
         check_indices();
     }
 
-    double work() const { return 20.0 * static_cast<double>(geometry.items * geometry.n); }
-    const int64_t* order_data() const { return order.numel() == 0 ? nullptr : order.const_data_ptr<int64_t>(); }
-    Tensor output(int64_t size) const { return allocate(mean.tensor, join(geometry.batch, {size})); }
+    double work() const {
+        return 20.0 * static_cast<double>(geometry.items * geometry.n);
+    }
+    const int64_t* order_data() const {
+        return order.numel() == 0 ? nullptr : order.const_data_ptr<int64_t>();
+    }
+    Tensor output(int64_t size) const {
+        return allocate(mean.tensor, join(geometry.batch, {size}));
+    }
 
   private:
     /// Wrong indices would read and write outside the arrays: cheap to check, fatal to trust.
     void check_indices() const {
         const int64_t* at = offsets.const_data_ptr<int64_t>();
         STD_TORCH_CHECK(
-            at[0] == 0 && at[rank] == support, geometry.op, ": expected offsets to run from 0 to ", support,
-            ", got ", at[0], " to ", at[rank]
+            at[0] == 0 && at[rank] == support,
+            geometry.op,
+            ": expected offsets to run from 0 to ",
+            support,
+            ", got ",
+            at[0],
+            " to ",
+            at[rank]
         );
         for (int64_t k = 0; k < rank; ++k) {
-            STD_TORCH_CHECK(at[k] <= at[k + 1], geometry.op, ": expected offsets to ascend, got a step down at ", k);
+            STD_TORCH_CHECK(
+                at[k] <= at[k + 1],
+                geometry.op,
+                ": expected offsets to ascend, got a step down at ",
+                k
+            );
         }
         STD_TORCH_CHECK(
-            order.numel() != 0 || support <= geometry.n, geometry.op, ": expected at most ", geometry.n,
-            " cells in the rows, got ", support
+            order.numel() != 0 || support <= geometry.n,
+            geometry.op,
+            ": expected at most ",
+            geometry.n,
+            " cells in the rows, got ",
+            support
         );
-        if (order.numel() == 0) return;
+        if (order.numel() == 0) {
+            return;
+        }
         const int64_t* index = order.const_data_ptr<int64_t>();
         std::vector<char> seen(static_cast<std::size_t>(geometry.n), 0);
         for (int64_t j = 0; j < support; ++j) {
             STD_TORCH_CHECK(
-                index[j] >= 0 && index[j] < geometry.n, geometry.op, ": expected order to index ", geometry.n,
-                " cells, got ", index[j]
+                index[j] >= 0 && index[j] < geometry.n,
+                geometry.op,
+                ": expected order to index ",
+                geometry.n,
+                " cells, got ",
+                index[j]
             );
             STD_TORCH_CHECK(
-                !seen[static_cast<std::size_t>(index[j])], geometry.op, ": expected disjoint rows, got cell ",
-                index[j], " twice"
+                !seen[static_cast<std::size_t>(index[j])],
+                geometry.op,
+                ": expected disjoint rows, got cell ",
+                index[j],
+                " twice"
             );
             seen[static_cast<std::size_t>(index[j])] = 1;
         }
@@ -91,10 +128,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> condition_disjoint(
     const Tensor& order,
     const Tensor& offsets
 ) {
-    const Rows r("physcon::condition_disjoint", mean, variance, weights, order, offsets, target, noise);
-    Tensor mean_out = r.output(r.geometry.n), variance_out = r.output(r.geometry.n), factor = r.output(r.support);
+    const Rows r(
+        "physcon::condition_disjoint", mean, variance, weights, order, offsets, target, noise
+    );
+    Tensor mean_out = r.output(r.geometry.n), variance_out = r.output(r.geometry.n),
+           factor = r.output(r.support);
     const Shape rows = join(r.geometry.batch, {r.rank});
-    Tensor cholesky = allocate(mean, rows, ScalarType::Double), multipliers = allocate(mean, rows, ScalarType::Double);
+    Tensor cholesky = allocate(mean, rows, ScalarType::Double),
+           multipliers = allocate(mean, rows, ScalarType::Double);
     Tensor info = allocate(mean, rows, ScalarType::Int);
     dispatch(r.geometry.op, mean, [&](auto type) {
         using scalar_t = decltype(type);
@@ -135,16 +176,28 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_disjoint_backward(
     const Tensor& cholesky_in,
     const Tensor& multipliers_in
 ) {
-    const Rows r("physcon::condition_disjoint_backward", mean, variance, weights, order, offsets, target, noise);
+    const Rows r(
+        "physcon::condition_disjoint_backward",
+        mean,
+        variance,
+        weights,
+        order,
+        offsets,
+        target,
+        noise
+    );
     const Operand up(r.geometry, "grad_mean", grad_mean, mean, {r.geometry.n});
     const Operand uq(r.geometry, "grad_variance", grad_variance, mean, {r.geometry.n});
     std::optional<Operand> uf;
     if (grad_factor.has_value()) {
-        uf.emplace(r.geometry, "grad_factor", *grad_factor, mean, std::initializer_list<int64_t>{r.support});
+        uf.emplace(
+            r.geometry, "grad_factor", *grad_factor, mean, std::initializer_list<int64_t>{r.support}
+        );
     }
     const Tensor cholesky = torch::stable::contiguous(cholesky_in);
     const Tensor multipliers = torch::stable::contiguous(multipliers_in);
-    Tensor mean_out = r.output(r.geometry.n), variance_out = r.output(r.geometry.n), weights_out = r.output(r.support);
+    Tensor mean_out = r.output(r.geometry.n), variance_out = r.output(r.geometry.n),
+           weights_out = r.output(r.support);
     Tensor target_out = r.output(r.rank), noise_out = r.output(r.rank);
     dispatch(r.geometry.op, mean, [&](auto type) {
         using scalar_t = decltype(type);
@@ -155,7 +208,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_disjoint_backward(
         args.support = r.support;
         args.grad_mean = up.view<scalar_t>();
         args.grad_variance = uq.view<scalar_t>();
-        if (uf.has_value()) args.grad_factor = uf->view<scalar_t>();
+        if (uf.has_value()) {
+            args.grad_factor = uf->view<scalar_t>();
+        }
         args.mean = r.mean.view<scalar_t>();
         args.variance = r.variance.view<scalar_t>();
         args.weights = r.weights.view<scalar_t>();
@@ -178,5 +233,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_disjoint_backward(
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
     m.impl("condition_disjoint", TORCH_BOX(&physcon::binding::condition_disjoint));
-    m.impl("condition_disjoint_backward", TORCH_BOX(&physcon::binding::condition_disjoint_backward));
+    m.impl(
+        "condition_disjoint_backward", TORCH_BOX(&physcon::binding::condition_disjoint_backward)
+    );
 }

@@ -5,55 +5,71 @@
 STABLE_TORCH_LIBRARY(physcon, m) {
     // Diagonal prior -> mean, variance, factor, covariance, cholesky, multipliers, info.
     m.def(
-        "condition_diagonal(Tensor mean, Tensor variance, Tensor rows, Tensor target, Tensor noise, bool factor, "
+        "condition_diagonal(Tensor mean, Tensor variance, Tensor rows, Tensor target, Tensor "
+        "noise, bool factor, "
         "bool covariance) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
     // Its adjoint -> gradients of mean, variance, rows, target, noise.
     m.def(
-        "condition_diagonal_backward(Tensor grad_mean, Tensor grad_variance, Tensor? grad_factor, Tensor mean, "
-        "Tensor variance, Tensor rows, Tensor target, Tensor noise, Tensor cholesky, Tensor multipliers, "
+        "condition_diagonal_backward(Tensor grad_mean, Tensor grad_variance, Tensor? grad_factor, "
+        "Tensor mean, "
+        "Tensor variance, Tensor rows, Tensor target, Tensor noise, Tensor cholesky, Tensor "
+        "multipliers, "
         "bool rows_needed) "
         "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
-    // Any prior, given by its variance and G S -> mean, variance, factor, cholesky, multipliers, info.
+    // Any prior, given by its variance and G S -> mean, variance, factor, cholesky, multipliers,
+    // info.
     m.def(
-        "condition_cross(Tensor mean, Tensor variance, Tensor cross, Tensor rows, Tensor target, Tensor noise, "
+        "condition_cross(Tensor mean, Tensor variance, Tensor cross, Tensor rows, Tensor target, "
+        "Tensor noise, "
         "bool factor) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
     // Its adjoint -> gradients of mean, variance, cross, rows, target, noise.
     m.def(
-        "condition_cross_backward(Tensor grad_mean, Tensor grad_variance, Tensor? grad_factor, Tensor mean, "
+        "condition_cross_backward(Tensor grad_mean, Tensor grad_variance, Tensor? grad_factor, "
+        "Tensor mean, "
         "Tensor variance, Tensor cross, Tensor rows, Tensor target, Tensor noise, Tensor cholesky, "
         "Tensor multipliers, bool rows_needed) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
-    // Dense prior -> mean, variance, factor, covariance, cross, cholesky, multipliers, info. Its adjoint is
-    // condition_cross_backward and matrix products.
+    // Dense prior -> mean, variance, factor, covariance, cross, cholesky, multipliers, info. Its
+    // adjoint is condition_cross_backward and matrix products.
     m.def(
-        "condition_dense(Tensor mean, Tensor prior_covariance, Tensor rows, Tensor target, Tensor noise, "
+        "condition_dense(Tensor mean, Tensor prior_covariance, Tensor rows, Tensor target, Tensor "
+        "noise, "
         "bool covariance) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
-    // Rows with disjoint support, diagonal prior -> mean, variance, factor, cholesky, multipliers, info.
+    // Rows with disjoint support, diagonal prior -> mean, variance, factor, cholesky, multipliers,
+    // info.
     m.def(
-        "condition_disjoint(Tensor mean, Tensor variance, Tensor weights, Tensor target, Tensor noise, "
+        "condition_disjoint(Tensor mean, Tensor variance, Tensor weights, Tensor target, Tensor "
+        "noise, "
         "Tensor order, Tensor offsets) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
     // Its adjoint -> gradients of mean, variance, weights, target, noise.
     m.def(
-        "condition_disjoint_backward(Tensor grad_mean, Tensor grad_variance, Tensor? grad_factor, Tensor mean, "
-        "Tensor variance, Tensor weights, Tensor order, Tensor offsets, Tensor target, Tensor noise, "
+        "condition_disjoint_backward(Tensor grad_mean, Tensor grad_variance, Tensor? grad_factor, "
+        "Tensor mean, "
+        "Tensor variance, Tensor weights, Tensor order, Tensor offsets, Tensor target, Tensor "
+        "noise, "
         "Tensor cholesky, Tensor multipliers) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
-    // Soft rows on three neighbouring cells, diagonal prior -> mean, variance, band, multipliers, info.
+    // Soft rows on three neighbouring cells, diagonal prior -> mean, variance, band, multipliers,
+    // info.
     m.def(
-        "condition_banded(Tensor mean, Tensor variance, Tensor stencil, Tensor target, Tensor noise) "
+        "condition_banded(Tensor mean, Tensor variance, Tensor stencil, Tensor target, Tensor "
+        "noise) "
         "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
     // Its adjoint -> gradients of mean, variance, stencil, target, noise.
     m.def(
-        "condition_banded_backward(Tensor grad_mean, Tensor grad_variance, Tensor mean, Tensor variance, "
-        "Tensor stencil, Tensor target, Tensor noise, Tensor mean_posterior, Tensor band, Tensor multipliers) "
+        "condition_banded_backward(Tensor grad_mean, Tensor grad_variance, Tensor mean, Tensor "
+        "variance, "
+        "Tensor stencil, Tensor target, Tensor noise, Tensor mean_posterior, Tensor band, Tensor "
+        "multipliers) "
         "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
-    // Posterior covariance of condition_banded times k vectors; symmetric, so it is its own adjoint in x.
+    // Posterior covariance of condition_banded times k vectors; symmetric, so it is its own adjoint
+    // in x.
     m.def("banded_product(Tensor variance, Tensor stencil, Tensor noise, Tensor x) -> Tensor");
 }

@@ -1,21 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 // Forward conditioning for diagonal, cross and dense priors.
 //
-// Per item: (1) A and G m in one pass over the points, (2) rank-sized algebra, (3) mean, variance and factor in a
-// second pass, and, in double precision, (4) passes that correct alpha until G m' + R alpha = b to rounding.
-// For a diagonal prior C = G diag(s) is never formed: A = B B' with B = G diag(sqrt(s)).
-#include "product.hpp"
+// Per item: (1) A and G m in one pass over the points, (2) rank-sized algebra, (3) mean, variance
+// and factor in a second pass, and, in double precision, (4) passes that correct alpha until G m' +
+// R alpha = b to rounding. For a diagonal prior C = G diag(s) is never formed: A = B B' with B = G
+// diag(sqrt(s)).
 #include "parallel.hpp"
+#include "product.hpp"
 #include "small.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 namespace {
 
 constexpr int correction_limit = 6;
-constexpr int refinements = 2;  // of alpha in the rank-sized system; the second serves ill-conditioned rows
-// Below this scaled pivot the explicit inverse factor is applied in double precision for float data too.
+constexpr int refinements =
+    2;  // of alpha in the rank-sized system; the second serves ill-conditioned rows
+// Below this scaled pivot the explicit inverse factor is applied in double precision for float data
+// too.
 constexpr double benign_pivot = 1e-3;
-// Above this leverage s_i g_i' A^-1 g_i, s_i (1 - leverage) cancels and the Joseph form is summed instead.
+// Above this leverage s_i g_i' A^-1 g_i, s_i (1 - leverage) cancels and the Joseph form is summed
+// instead.
 constexpr double joseph_leverage = 0.9;
 
 template <typename T>
@@ -29,8 +33,11 @@ class Forward {
           chunks_(chunk_count(args.n)),
           lower_(args.cross.data == nullptr && args.covariance.data == nullptr),
           by_item_(args.batch >= executor.threads || chunks_ == 1),
-          slots_(by_item_ ? smaller<int64_t>(larger(executor.threads, 1), larger<int64_t>(args.batch, 1))
-                          : larger(executor.threads, 1)),
+          slots_(
+              by_item_
+                  ? smaller<int64_t>(larger(executor.threads, 1), larger<int64_t>(args.batch, 1))
+                  : larger(executor.threads, 1)
+          ),
           arena_(workspace) {
         const int64_t pr = padded_rank(rank_);
         states_ = arena_.take<State>(slots_);
@@ -44,11 +51,14 @@ class Forward {
                 state.vectors = arena_.take<double>(4 * rank_);
                 state.flags = arena_.take<Flags>(1);
                 state.diagonal = args.covariance.data == nullptr ? nullptr : arena_.take<T>(n_);
-                state.left_packed = args.covariance.data == nullptr ? nullptr : arena_.take<T>(pr * n_);
+                state.left_packed =
+                    args.covariance.data == nullptr ? nullptr : arena_.take<T>(pr * n_);
             } else {  // one item at a time is shared by all slots
                 const State& first = measured_;
-                state.partial = first.partial, state.gram = first.gram, state.factored = first.factored;
-                state.inverse = first.inverse, state.vectors = first.vectors, state.flags = first.flags;
+                state.partial = first.partial, state.gram = first.gram,
+                state.factored = first.factored;
+                state.inverse = first.inverse, state.vectors = first.vectors,
+                state.flags = first.flags;
                 state.diagonal = first.diagonal, state.left_packed = first.left_packed;
             }
             state.left = arena_.take<double>(pr * block);
@@ -58,40 +68,61 @@ class Forward {
             state.points = arena_.take<double>(pr * block);
             state.gain = arena_.take<double>(rank_);
             state.four = arena_.take<T>(tile_rows * rank_);
-            if (s == 0) measured_ = state;
-            if (workspace != nullptr) states_[s] = state;
+            if (s == 0) {
+                measured_ = state;
+            }
+            if (workspace != nullptr) {
+                states_[s] = state;
+            }
         }
     }
 
-    std::size_t workspace_size() const { return arena_.used(); }
+    std::size_t workspace_size() const {
+        return arena_.used();
+    }
 
     void run() {
-        if (a_.batch == 0) return;
-        for (int64_t s = 0; s < slots_; ++s) zero_padding(states_[s]);
-        if (by_item_) {
-            run_indices(executor_, a_.batch, [&](int64_t slot, int64_t b) { item(states_[slot], b); });
+        if (a_.batch == 0) {
             return;
         }
-        for (int64_t b = 0; b < a_.batch; ++b) item_in_chunks(b);
+        for (int64_t s = 0; s < slots_; ++s) {
+            zero_padding(states_[s]);
+        }
+        if (by_item_) {
+            run_indices(executor_, a_.batch, [&](int64_t slot, int64_t b) {
+                item(states_[slot], b);
+            });
+            return;
+        }
+        for (int64_t b = 0; b < a_.batch; ++b) {
+            item_in_chunks(b);
+        }
     }
 
   private:
     struct Flags {
-        bool wide;      // apply the inverse factor in double precision
+        bool wide;  // apply the inverse factor in double precision
         bool finite;
     };
     struct State {
         double *partial, *gram, *factored, *inverse, *vectors;
         Flags* flags;
-        T *diagonal, *left_packed;                            // dense prior only
+        T *diagonal, *left_packed;                              // dense prior only
         double *left, *right, *lanes, *packed, *points, *gain;  // scratch of one thread
         T* four;
     };
-    // Partial sums of a chunk: A, then G m; the correction passes reuse them for (high, low, magnitude).
-    int64_t partial_size() const { return rank_ * rank_ + 3 * rank_; }
+    // Partial sums of a chunk: A, then G m; the correction passes reuse them for (high, low,
+    // magnitude).
+    int64_t partial_size() const {
+        return rank_ * rank_ + 3 * rank_;
+    }
 
-    const T* rows(int64_t b) const { return a_.rows.item(b); }
-    const T* mean(int64_t b) const { return a_.mean.item(b); }
+    const T* rows(int64_t b) const {
+        return a_.rows.item(b);
+    }
+    const T* mean(int64_t b) const {
+        return a_.mean.item(b);
+    }
     const T* variance(const State& s, int64_t b) const {
         return s.diagonal != nullptr ? s.diagonal : a_.variance.item(b);
     }
@@ -100,32 +131,56 @@ class Forward {
         return a_.covariance.data != nullptr ? a_.cross_out + b * rank_ * n_ : a_.cross.item(b);
     }
     /// What V = L^-1 (this) needs besides a scaling by s for a diagonal prior: G, or C.
-    const T* source(int64_t b) const { return lower_ ? rows(b) : cross(b); }
-    double* cholesky(int64_t b) const { return a_.cholesky_out + b * rank_ * rank_; }
-    double* multipliers(int64_t b) const { return a_.multipliers_out + b * rank_; }
-    std::int32_t* info(int64_t b) const { return a_.info_out + b * rank_; }
+    const T* source(int64_t b) const {
+        return lower_ ? rows(b) : cross(b);
+    }
+    double* cholesky(int64_t b) const {
+        return a_.cholesky_out + b * rank_ * rank_;
+    }
+    double* multipliers(int64_t b) const {
+        return a_.multipliers_out + b * rank_;
+    }
+    std::int32_t* info(int64_t b) const {
+        return a_.info_out + b * rank_;
+    }
 
     void zero_padding(State& s) const {
-        for (int64_t i = rank_ * block; i < padded_rank(rank_) * block; ++i) s.left[i] = s.right[i] = s.points[i] = 0;
+        for (int64_t i = rank_ * block; i < padded_rank(rank_) * block; ++i) {
+            s.left[i] = s.right[i] = s.points[i] = 0;
+        }
     }
 
     void item(State& s, int64_t b) const {
         if (a_.covariance.data != nullptr) {
             prepare_dense(s, b);
-            for (int64_t panel = 0; panel * column_panel < n_; ++panel) cross_panel(s, b, panel);
+            for (int64_t panel = 0; panel * column_panel < n_; ++panel) {
+                cross_panel(s, b, panel);
+            }
         }
-        for (int64_t c = 0; c < chunks_; ++c) gram(s, b, c);
+        for (int64_t c = 0; c < chunks_; ++c) {
+            gram(s, b, c);
+        }
         solve(s, b);
-        for (int64_t c = 0; c < chunks_; ++c) apply(s, b, c);
+        for (int64_t c = 0; c < chunks_; ++c) {
+            apply(s, b, c);
+        }
         if constexpr (sizeof(T) == 8) {
             for (int i = 0; i < correction_limit; ++i) {
-                for (int64_t c = 0; c < chunks_; ++c) residual(s, b, c);
-                if (!correction(s, b)) break;
-                for (int64_t c = 0; c < chunks_; ++c) shift(s, b, c);
+                for (int64_t c = 0; c < chunks_; ++c) {
+                    residual(s, b, c);
+                }
+                if (!correction(s, b)) {
+                    break;
+                }
+                for (int64_t c = 0; c < chunks_; ++c) {
+                    shift(s, b, c);
+                }
             }
         }
         if (a_.covariance_out != nullptr) {
-            for (int64_t i = 0; i < n_; i += tile_rows) covariance_rows(s, b, i);
+            for (int64_t i = 0; i < n_; i += tile_rows) {
+                covariance_rows(s, b, i);
+            }
         }
     }
 
@@ -135,7 +190,9 @@ class Forward {
         };
         if (a_.covariance.data != nullptr) {
             prepare_dense(states_[0], b);
-            over((n_ + column_panel - 1) / column_panel, [&](State& s, int64_t panel) { cross_panel(s, b, panel); });
+            over((n_ + column_panel - 1) / column_panel, [&](State& s, int64_t panel) {
+                cross_panel(s, b, panel);
+            });
         }
         over(chunks_, [&](State& s, int64_t c) { gram(s, b, c); });
         solve(states_[0], b);
@@ -143,23 +200,32 @@ class Forward {
         if constexpr (sizeof(T) == 8) {
             for (int i = 0; i < correction_limit; ++i) {
                 over(chunks_, [&](State& s, int64_t c) { residual(s, b, c); });
-                if (!correction(states_[0], b)) break;
+                if (!correction(states_[0], b)) {
+                    break;
+                }
                 over(chunks_, [&](State& s, int64_t c) { shift(s, b, c); });
             }
         }
         if (a_.covariance_out != nullptr) {
-            over((n_ + tile_rows - 1) / tile_rows, [&](State& s, int64_t i) { covariance_rows(s, b, i * tile_rows); });
+            over((n_ + tile_rows - 1) / tile_rows, [&](State& s, int64_t i) {
+                covariance_rows(s, b, i * tile_rows);
+            });
         }
     }
 
-    // ---- dense prior -------------------------------------------------------------------------------------------
+    // ---- dense prior
+    // -------------------------------------------------------------------------------------------
     void prepare_dense(State& s, int64_t b) const {
         const T* covariance = a_.covariance.item(b);
-        for (int64_t i = 0; i < n_; ++i) s.diagonal[i] = covariance[i * (n_ + 1)];
+        for (int64_t i = 0; i < n_; ++i) {
+            s.diagonal[i] = covariance[i * (n_ + 1)];
+        }
         pack_rows(rows(b), rank_, n_, s.left_packed);
     }
     void cross_panel(State& s, int64_t b, int64_t panel) const {
-        multiply_panel(s.left_packed, a_.covariance.item(b), rank_, n_, panel, a_.cross_out + b * rank_ * n_);
+        multiply_panel(
+            s.left_packed, a_.covariance.item(b), rank_, n_, panel, a_.cross_out + b * rank_ * n_
+        );
     }
     void covariance_rows(State& s, int64_t b, int64_t i) const {
         const T* base = a_.covariance.data == nullptr ? nullptr : a_.covariance.item(b);
@@ -171,7 +237,8 @@ class Forward {
         }
     }
 
-    // ---- pass 1: A and G m -------------------------------------------------------------------------------------
+    // ---- pass 1: A and G m
+    // -------------------------------------------------------------------------------------
     void gram(State& s, int64_t b, int64_t chunk) const {
         double* partial = s.partial + chunk * partial_size();
         const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
@@ -180,7 +247,9 @@ class Forward {
             return;
         }
         const int64_t lanes = gram_lanes(rank_, lower_);
-        for (int64_t i = 0; i < lanes + rank_ * width<double>; ++i) s.lanes[i] = 0;
+        for (int64_t i = 0; i < lanes + rank_ * width<double>; ++i) {
+            s.lanes[i] = 0;
+        }
         for (int64_t p = begin; p < end; p += block) {
             const int64_t count = smaller(block, end - p);
             pack_weighted(s, b, p, count, s.lanes + lanes);
@@ -196,12 +265,20 @@ class Forward {
     void pack_weighted(State& s, int64_t b, int64_t p, int64_t count, double* products) const {
         double weight[block], value[block];
         const T* m = mean(b) + p;
-        for (int64_t i = 0; i < count; ++i) value[i] = m[i];
-        for (int64_t i = count; i < block; ++i) value[i] = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            value[i] = m[i];
+        }
+        for (int64_t i = count; i < block; ++i) {
+            value[i] = 0;
+        }
         if (lower_) {
             const T* v = variance(s, b) + p;
-            for (int64_t i = 0; i < count; ++i) weight[i] = __builtin_sqrt(static_cast<double>(v[i]));
-            for (int64_t i = count; i < block; ++i) weight[i] = 0;
+            for (int64_t i = 0; i < count; ++i) {
+                weight[i] = __builtin_sqrt(static_cast<double>(v[i]));
+            }
+            for (int64_t i = count; i < block; ++i) {
+                weight[i] = 0;
+            }
         }
         for (int64_t k = 0; k < rank_; ++k) {
             const T* from = rows(b) + k * n_ + p;
@@ -223,35 +300,49 @@ class Forward {
                 step(std::false_type{}, i, static_cast<int>(count - i));
                 i += width<T>;
             }
-            for (; i < block; ++i) left[i] = 0;
+            for (; i < block; ++i) {
+                left[i] = 0;
+            }
             store(products + k * width<double>, product);
-            if (!lower_) pack_row(cross(b) + k * n_ + p, count, s.right + k * block);
+            if (!lower_) {
+                pack_row(cross(b) + k * n_ + p, count, s.right + k * block);
+            }
         }
     }
     static void pack_row(const T* from, int64_t count, double* to) {
-        for (int64_t i = 0; i < count; ++i) to[i] = from[i];
-        for (int64_t i = count; i < block; ++i) to[i] = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            to[i] = from[i];
+        }
+        for (int64_t i = count; i < block; ++i) {
+            to[i] = 0;
+        }
     }
 
     void gram_one(State& s, int64_t b, int64_t begin, int64_t end, double* partial) const {
         const T *g = rows(b), *c = lower_ ? variance(s, b) : cross(b), *m = mean(b);
         Vector<double> total = {}, product = {};
-        const auto add = [&](auto full, int64_t p, int count, Vector<double>& sum, Vector<double>& dot) {
-            constexpr bool is_full = decltype(full)::value;
-            const Wide<T> w = load_wide<is_full>(g + p, count);
-            const Wide<T> x = load_wide<is_full>(c + p, count);
-            const Wide<T> y = load_wide<is_full>(m + p, count);
-            for (int i = 0; i < Wide<T>::parts; ++i) {
-                sum += w.part[i] * (lower_ ? w.part[i] * x.part[i] : x.part[i]);
-                dot += w.part[i] * y.part[i];
-            }
-        };
-        for (int64_t start = begin; start < end; start += block) {  // short chains: two levels of summation
+        const auto add =
+            [&](auto full, int64_t p, int count, Vector<double>& sum, Vector<double>& dot) {
+                constexpr bool is_full = decltype(full)::value;
+                const Wide<T> w = load_wide<is_full>(g + p, count);
+                const Wide<T> x = load_wide<is_full>(c + p, count);
+                const Wide<T> y = load_wide<is_full>(m + p, count);
+                for (int i = 0; i < Wide<T>::parts; ++i) {
+                    sum += w.part[i] * (lower_ ? w.part[i] * x.part[i] : x.part[i]);
+                    dot += w.part[i] * y.part[i];
+                }
+            };
+        for (int64_t start = begin; start < end;
+             start += block) {  // short chains: two levels of summation
             const int64_t stop = smaller(start + block, end);
             Vector<double> sum = {}, dot = {};
             int64_t p = start;
-            for (; p + width<T> <= stop; p += width<T>) add(std::true_type{}, p, width<T>, sum, dot);
-            if (p < stop) add(std::false_type{}, p, static_cast<int>(stop - p), sum, dot);
+            for (; p + width<T> <= stop; p += width<T>) {
+                add(std::true_type{}, p, width<T>, sum, dot);
+            }
+            if (p < stop) {
+                add(std::false_type{}, p, static_cast<int>(stop - p), sum, dot);
+            }
             total += sum;
             product += dot;
         }
@@ -259,9 +350,12 @@ class Forward {
         partial[1] = sum_lanes(product);
     }
 
-    // ---- rank-sized algebra ------------------------------------------------------------------------------------
+    // ---- rank-sized algebra
+    // ------------------------------------------------------------------------------------
     void solve(State& s, int64_t b) const {
-        if (rank_ == 1 && !a_.noise_is_matrix && solve_one(s, b)) return;
+        if (rank_ == 1 && lower_ && !a_.noise_is_matrix && solve_one(s, b)) {
+            return;
+        }
         with_rank(rank_, [&](auto rank) { solve_rank(s, b, rank); });
     }
 
@@ -275,36 +369,50 @@ class Forward {
             rhs[k] = static_cast<double>(target[k]) - rhs[k];
             all_finite = all_finite && finite(rhs[k]);
             if (a_.noise_is_matrix) {
-                for (int64_t j = 0; j < rank; ++j) s.gram[k * rank + j] += noise[k * rank + j];
+                for (int64_t j = 0; j < rank; ++j) {
+                    s.gram[k * rank + j] += noise[k * rank + j];
+                }
             } else {
                 s.gram[k * rank + k] += noise[k];
             }
         }
-        for (int64_t i = 0; i < rank * rank; ++i) all_finite = all_finite && finite(s.gram[i]);
+        for (int64_t i = 0; i < rank * rank; ++i) {
+            all_finite = all_finite && finite(s.gram[i]);
+        }
         s.flags->finite = all_finite;
         if (!all_finite) {
             mark_non_finite(b);
             return;
         }
-        // A is symmetric up to the rounding of C; the factor uses its symmetric part, the refinement A itself.
+        // A is symmetric up to the rounding of C; the factor uses its symmetric part, the
+        // refinement A itself.
         for (int64_t k = 0; k < rank; ++k) {
             for (int64_t j = 0; j <= k; ++j) {
                 s.factored[k * rank + j] = 0.5 * (s.gram[k * rank + j] + s.gram[j * rank + k]);
             }
         }
+        if (!lower_) {
+            clear_certain_rows(s, b);
+        }
         double* dependence = s.inverse;  // read by classify() before the inverse overwrites it
         const double smallest = factor_dropping(s.factored, rank, cholesky(b), dependence, work);
         s.flags->wide = sizeof(T) == 4 && smallest < benign_pivot;
-        for (int64_t k = 0; k < rank; ++k) info(b)[k] = static_cast<std::int32_t>(RowStatus::used);
+        for (int64_t k = 0; k < rank; ++k) {
+            info(b)[k] = static_cast<std::int32_t>(RowStatus::used);
+        }
         classify(s, b, dependence);
         invert_lower(cholesky(b), rank, s.inverse);
-        for (int64_t k = 0; k < rank; ++k) alpha[k] = 0;
+        for (int64_t k = 0; k < rank; ++k) {
+            alpha[k] = 0;
+        }
         add_solution(s.inverse, rank, rhs, work, alpha);
         for (int pass = 0; pass < refinements; ++pass) {
             double* residual = s.vectors + 2 * rank;
             for (int64_t k = 0; k < rank; ++k) {
                 double value = rhs[k];
-                for (int64_t j = 0; j < rank; ++j) value -= s.gram[k * rank + j] * alpha[j];
+                for (int64_t j = 0; j < rank; ++j) {
+                    value -= s.gram[k * rank + j] * alpha[j];
+                }
                 residual[k] = value;
             }
             add_solution(s.inverse, rank, residual, work, alpha);
@@ -321,7 +429,9 @@ class Forward {
                 continue;
             }
             DoubleDouble sum;
-            for (int64_t c = 0; c < chunks_; ++c) sum.add(s.partial[c * partial_size() + i]);
+            for (int64_t c = 0; c < chunks_; ++c) {
+                sum.add(s.partial[c * partial_size() + i]);
+            }
             out = sum.value();
         }
     }
@@ -335,7 +445,9 @@ class Forward {
         }
         const double d = gram.value() + static_cast<double>(a_.noise.item(b)[0]);
         const double e = static_cast<double>(a_.target.item(b)[0]) - product.value();
-        if (!finite(d) || !finite(e) || !(d > 0)) return false;
+        if (!finite(d) || !finite(e) || !(d > 0)) {
+            return false;
+        }
         const double root = __builtin_sqrt(d);
         cholesky(b)[0] = root;
         s.inverse[0] = 1 / root;
@@ -348,28 +460,77 @@ class Forward {
     /// Tells dropped rows apart. A dropped row k equals sum_j c_j row_j of the kept rows before it.
     void classify(State& s, int64_t b, const double* dependence) const {
         bool any = false;
-        for (int64_t k = 0; k < rank_; ++k) any = any || cholesky(b)[k * rank_ + k] == infinity;
-        if (!any) return;
+        for (int64_t k = 0; k < rank_; ++k) {
+            any = any || cholesky(b)[k * rank_ + k] == infinity;
+        }
+        if (!any) {
+            return;
+        }
         double *rhs = s.vectors, *scale = s.vectors + rank_, *combination = s.vectors + 2 * rank_;
         for (int64_t k = 0; k < rank_; ++k) {
             const T *g = rows(b) + k * n_, *m = mean(b);
             scale[k] = __builtin_fabs(static_cast<double>(a_.target.item(b)[k]));
-            for (int64_t p = 0; p < n_; ++p) scale[k] += __builtin_fabs(static_cast<double>(g[p]) * m[p]);
-        }
-        for (int64_t k = 0; k < rank_; ++k) {
-            if (cholesky(b)[k * rank_ + k] != infinity) continue;
-            const bool empty = !(s.factored[k * rank_ + k] > 0);
-            for (int64_t j = 0; j < rank_; ++j) combination[j] = j < k && !empty ? dependence[k * rank_ + j] : 0.0;
-            solve_upper(cholesky(b), rank_, combination);
-            double difference = rhs[k], tolerance = scale[k];
-            for (int64_t j = 0; j < k; ++j) {
-                difference -= combination[j] * rhs[j];
-                tolerance += __builtin_fabs(combination[j]) * scale[j];
+            for (int64_t p = 0; p < n_; ++p) {
+                scale[k] += __builtin_fabs(static_cast<double>(g[p]) * m[p]);
             }
-            const bool consistent = __builtin_fabs(difference) <= 64 * epsilon<T> * tolerance;
-            const RowStatus status = empty ? (consistent ? RowStatus::satisfied : RowStatus::infeasible)
-                                           : (consistent ? RowStatus::redundant : RowStatus::inconsistent);
+        }
+        double* solution = s.vectors + 3 * rank_;
+        for (int64_t k = 0; k < rank_; ++k) {
+            if (cholesky(b)[k * rank_ + k] != infinity) {
+                continue;
+            }
+            const double own = s.factored[k * rank_ + k];
+            const bool empty = !(own > 0);
+            const int64_t count = empty ? 0 : k;
+            for (int64_t j = 0; j < count; ++j) {
+                combination[j] = dependence[k * rank_ + j];
+                solution[j] = rhs[j];
+            }
+            solve_upper(cholesky(b), rank_, count, combination);
+            solve_lower(cholesky(b), rank_, count, solution);
+            solve_upper(cholesky(b), rank_, count, solution);
+            double difference = rhs[k], size = scale[k], coefficients = __builtin_sqrt(own),
+                   multipliers_size = 0;
+            for (int64_t j = 0; j < count; ++j) {
+                const double unit = __builtin_sqrt(s.factored[j * rank_ + j]);
+                difference -= combination[j] * rhs[j];
+                size += __builtin_fabs(combination[j]) * scale[j];
+                coefficients += __builtin_fabs(combination[j]) * unit;
+                multipliers_size += __builtin_fabs(solution[j]) * unit;
+            }
+            // The sums round, and the rounding of A moves the combination and with it the residual.
+            const double tolerance =
+                64 * epsilon<T> * size +
+                (empty ? 0 : pivot_rounding(rank_) * coefficients * multipliers_size);
+            const bool consistent = __builtin_fabs(difference) <= tolerance;
+            const RowStatus status =
+                empty ? (consistent ? RowStatus::satisfied : RowStatus::infeasible)
+                      : (consistent ? RowStatus::redundant : RowStatus::inconsistent);
             info(b)[k] = static_cast<std::int32_t>(status);
+        }
+    }
+
+    /// A noise-free row whose variance under a correlated prior cancels to rounding is certain:
+    /// A_kk counts as zero.
+    void clear_certain_rows(State& s, int64_t b) const {
+        const T *v = variance(s, b), *noise = a_.noise.item(b);
+        for (int64_t k = 0; k < rank_; ++k) {
+            if (noise[a_.noise_is_matrix ? k * rank_ + k : k] != 0) {
+                continue;
+            }
+            const T* g = rows(b) + k * n_;
+            double size = 0;
+            for (int64_t p = 0; p < n_; ++p) {
+                size += static_cast<double>(g[p]) * g[p] * v[p];
+            }
+            // C itself is rounded to T, so that is how exactly A_kk is known.
+            const double rounding = sizeof(T) == 8 ? pivot_rounding(rank_) : epsilon<T>;
+            if (s.factored[k * rank_ + k] > rounding * size) {
+                continue;
+            }
+            for (int64_t j = 0; j < rank_; ++j) {
+                s.factored[k * rank_ + j] = s.factored[j * rank_ + k] = 0;
+            }
         }
     }
 
@@ -378,11 +539,14 @@ class Forward {
         for (int64_t k = 0; k < rank_; ++k) {
             info(b)[k] = static_cast<std::int32_t>(RowStatus::non_finite);
             multipliers(b)[k] = nan;
-            for (int64_t j = 0; j < rank_; ++j) cholesky(b)[k * rank_ + j] = j <= k ? nan : 0;
+            for (int64_t j = 0; j < rank_; ++j) {
+                cholesky(b)[k * rank_ + j] = j <= k ? nan : 0;
+            }
         }
     }
 
-    // ---- pass 2: mean, variance, factor ------------------------------------------------------------------------
+    // ---- pass 2: mean, variance, factor
+    // ------------------------------------------------------------------------
     void apply(State& s, int64_t b, int64_t chunk) const {
         const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
         if (!s.flags->finite) {
@@ -416,7 +580,8 @@ class Forward {
         Vector<T> cancels = {};
         const auto step = [&](auto full, int64_t p, int count) {
             constexpr bool is_full = decltype(full)::value;
-            const Wide<T> x = load_wide<is_full>(c + p, count), w = load_wide<is_full>(v + p, count);
+            const Wide<T> x = load_wide<is_full>(c + p, count),
+                          w = load_wide<is_full>(v + p, count);
             Wide<T> y = load_wide<is_full>(m + p, count), row;
             for (int i = 0; i < Wide<T>::parts; ++i) {
                 const Vector<double> weighted = lower_ ? x.part[i] * w.part[i] : x.part[i];
@@ -424,19 +589,30 @@ class Forward {
                 row.part[i] = root * weighted;
             }
             store_narrow<is_full>(mean_out + p, y, count);
-            if (factor != nullptr) store_narrow<is_full>(factor + p, row, count);
-            const Vector<T> prior = load_lanes<is_full>(v + p, count), source = load_lanes<is_full>(c + p, count);
+            if (factor != nullptr) {
+                store_narrow<is_full>(factor + p, row, count);
+            }
+            const Vector<T> prior = load_lanes<is_full>(v + p, count),
+                            source = load_lanes<is_full>(c + p, count);
             const Vector<T> removed = source * source * square;
             const Vector<T> result = lower_ ? prior - prior * (prior * removed) : prior - removed;
             store_lanes<is_full>(variance_out + p, result, count);
             cancels = result < kept * prior ? Vector<T>{} + 1 : cancels;
         };
         int64_t p = begin;
-        for (; p + width<T> <= end; p += width<T>) step(std::true_type{}, p, width<T>);
-        if (p < end) step(std::false_type{}, p, static_cast<int>(end - p));
+        for (; p + width<T> <= end; p += width<T>) {
+            step(std::true_type{}, p, width<T>);
+        }
+        if (p < end) {
+            step(std::false_type{}, p, static_cast<int>(end - p));
+        }
         bool any = false;
-        for (int i = 0; i < width<T>; ++i) any = any || cancels[i] != 0;
-        if (any) repair_variance(s, b, begin, end);
+        for (int i = 0; i < width<T>; ++i) {
+            any = any || cancels[i] != 0;
+        }
+        if (any) {
+            repair_variance(s, b, begin, end);
+        }
     }
 
     template <typename X>
@@ -447,9 +623,12 @@ class Forward {
             const int64_t count = smaller(block, end - p);
             const T* from = source(b) + p;
             const X* x = points<X>(s, from, count);
-            const int64_t stride = static_cast<const void*>(x) == static_cast<const void*>(from) ? n_ : block;
+            const int64_t stride =
+                static_cast<const void*>(x) == static_cast<const void*>(from) ? n_ : block;
             mean_block(s, b, p, count, x, stride);
-            if (variance_block(s, b, p, count, packed, x, stride)) repair_variance(s, b, p, p + count);
+            if (variance_block(s, b, p, count, packed, x, stride)) {
+                repair_variance(s, b, p, p + count);
+            }
         }
     }
 
@@ -457,20 +636,32 @@ class Forward {
     template <typename X>
     const X* points(State& s, const T* from, int64_t count) const {
         if constexpr (sizeof(X) == sizeof(T)) {
-            if (count == block && rank_ <= 16 && rank_ % tile_rows == 0) return from;
+            if (count == block && rank_ <= 16 && rank_ % tile_rows == 0) {
+                return from;
+            }
         }
         X* to = reinterpret_cast<X*>(s.points);
         for (int64_t k = 0; k < rank_; ++k) {
-            for (int64_t i = 0; i < count; i += width<T>) prefetch(from + k * n_ + i + block);
-            for (int64_t i = 0; i < count; ++i) to[k * block + i] = static_cast<X>(from[k * n_ + i]);
-            for (int64_t i = count; i < block; ++i) to[k * block + i] = 0;
+            for (int64_t i = 0; i < count; i += width<T>) {
+                prefetch(from + k * n_ + i + block);
+            }
+            for (int64_t i = 0; i < count; ++i) {
+                to[k * block + i] = static_cast<X>(from[k * n_ + i]);
+            }
+            for (int64_t i = count; i < block; ++i) {
+                to[k * block + i] = 0;
+            }
         }
-        for (int64_t i = rank_ * block; i < padded_rank(rank_) * block; ++i) to[i] = 0;
+        for (int64_t i = rank_ * block; i < padded_rank(rank_) * block; ++i) {
+            to[i] = 0;
+        }
         return to;
     }
 
     template <typename X>
-    void mean_block(State& s, int64_t b, int64_t p, int64_t count, const X* x, int64_t stride) const {
+    void mean_block(
+        State& s, int64_t b, int64_t p, int64_t count, const X* x, int64_t stride
+    ) const {
         const double* alpha = multipliers(b);
         const T *m = mean(b) + p, *v = variance(s, b) + p;
         T* out = a_.mean_out + b * n_ + p;
@@ -480,16 +671,22 @@ class Forward {
             for (int64_t k = 0; k < rank_; ++k) {
                 for (int j = 0; j < group; ++j) {
                     const Wide<X> value = load_wide(x + k * stride + i + j * width<X>);
-                    for (int part = 0; part < Wide<X>::parts; ++part) sum[j].part[part] += alpha[k] * value.part[part];
+                    for (int part = 0; part < Wide<X>::parts; ++part) {
+                        sum[j].part[part] += alpha[k] * value.part[part];
+                    }
                 }
             }
             double shift[group * width<X>];
             __builtin_memcpy(shift, sum, sizeof(shift));
             const int64_t stop = smaller<int64_t>(group * width<X>, count - i);
             if (lower_) {
-                for (int64_t j = 0; j < stop; ++j) out[i + j] = static_cast<T>(m[i + j] + shift[j] * v[i + j]);
+                for (int64_t j = 0; j < stop; ++j) {
+                    out[i + j] = static_cast<T>(m[i + j] + shift[j] * v[i + j]);
+                }
             } else {
-                for (int64_t j = 0; j < stop; ++j) out[i + j] = static_cast<T>(m[i + j] + shift[j]);
+                for (int64_t j = 0; j < stop; ++j) {
+                    out[i + j] = static_cast<T>(m[i + j] + shift[j]);
+                }
             }
         }
     }
@@ -509,16 +706,26 @@ class Forward {
             for (int64_t group = 0; group < tiles(rank_); ++group) {
                 Vector<X> row[tile_rows][tile_vectors];
                 multiply_tile(
-                    packed + group * tile_rows * padded_rank(rank_), x + i, stride, (group + 1) * tile_rows, row
+                    packed + group * tile_rows * padded_rank(rank_),
+                    x + i,
+                    stride,
+                    (group + 1) * tile_rows,
+                    row
                 );
                 for (int r = 0; r < tile_rows; ++r) {
-                    for (int j = 0; j < tile_vectors; ++j) square[j] += row[r][j] * row[r][j];
-                    if (factor == nullptr || group * tile_rows + r >= rank_) continue;
+                    for (int j = 0; j < tile_vectors; ++j) {
+                        square[j] += row[r][j] * row[r][j];
+                    }
+                    if (factor == nullptr || group * tile_rows + r >= rank_) {
+                        continue;
+                    }
                     X values[tile_vectors * width<X>];
                     __builtin_memcpy(values, row[r], sizeof(values));
                     T* to = factor + (group * tile_rows + r) * n_ + i;
                     for (int64_t j = 0; j < stop; ++j) {
-                        to[j] = static_cast<T>(lower_ ? values[j] * static_cast<X>(v[i + j]) : values[j]);
+                        to[j] = static_cast<T>(
+                            lower_ ? values[j] * static_cast<X>(v[i + j]) : values[j]
+                        );
                     }
                 }
             }
@@ -536,14 +743,17 @@ class Forward {
         return cancels;
     }
 
-    /// Recomputes, in double precision and without cancellation, the cells that the rows nearly determine.
-    /// At most rank / 0.9 cells of an item have so high a leverage, so this costs no more than the Gram matrix.
+    /// Recomputes, in double precision and without cancellation, the cells that the rows nearly
+    /// determine. At most rank / 0.9 cells of an item have so high a leverage, so this costs no
+    /// more than the Gram matrix.
     void repair_variance(State& s, int64_t b, int64_t begin, int64_t end) const {
         const T* v = variance(s, b);
         T* out = a_.variance_out + b * n_;
         for (int64_t p = begin; p < end; ++p) {
             if (out[p] < static_cast<T>(1 - joseph_leverage) * v[p]) {
-                out[p] = static_cast<T>(lower_ ? joseph_variance(s, b, p) : subtracted_variance(s, b, p));
+                out[p] = static_cast<T>(
+                    lower_ ? joseph_variance(s, b, p) : subtracted_variance(s, b, p)
+                );
             }
         }
     }
@@ -551,16 +761,19 @@ class Forward {
     /// L^-1 C_i for one cell..
     double* gain(State& s, int64_t b, int64_t p, double scale) const {
         double* k = s.gain;
-        for (int64_t j = 0; j < rank_; ++j) k[j] = scale * static_cast<double>(source(b)[j * n_ + p]);
-        solve_lower(cholesky(b), rank_, k);
+        for (int64_t j = 0; j < rank_; ++j) {
+            k[j] = scale * static_cast<double>(source(b)[j * n_ + p]);
+        }
+        solve_lower(cholesky(b), rank_, rank_, k);
         return k;
     }
 
-    /// (e_i - G' K_i)' S (e_i - G' K_i) + K_i R K_i': a sum of non-negative terms, stationary at the exact gain.
+    /// (e_i - G' K_i)' S (e_i - G' K_i) + K_i R K_i': a sum of non-negative terms, stationary at
+    /// the exact gain.
     double joseph_variance(State& s, int64_t b, int64_t cell) const {
         const T *v = variance(s, b), *g = rows(b), *noise = a_.noise.item(b);
         double* k = gain(s, b, cell, v[cell]);
-        solve_upper(cholesky(b), rank_, k);
+        solve_upper(cholesky(b), rank_, rank_, k);
         Vector<double> sum = {};
         double tail = 0;
         for (int64_t p = 0; p < n_; p += width<double>) {
@@ -568,32 +781,43 @@ class Forward {
             Vector<double> weight = {}, prior = {};
             for (int64_t j = 0; j < rank_; ++j) {
                 Vector<double> row = {};
-                for (int64_t i = 0; i < count; ++i) row[i] = g[j * n_ + p + i];
+                for (int64_t i = 0; i < count; ++i) {
+                    row[i] = g[j * n_ + p + i];
+                }
                 weight -= k[j] * row;
             }
-            for (int64_t i = 0; i < count; ++i) prior[i] = v[p + i];
-            if (cell >= p && cell < p + count) weight[cell - p] += 1;
+            for (int64_t i = 0; i < count; ++i) {
+                prior[i] = v[p + i];
+            }
+            if (cell >= p && cell < p + count) {
+                weight[cell - p] += 1;
+            }
             sum += weight * weight * prior;
         }
         for (int64_t i = 0; i < rank_; ++i) {
             for (int64_t j = 0; j < rank_; ++j) {
-                const double r = a_.noise_is_matrix ? static_cast<double>(noise[i * rank_ + j])
-                                                    : (i == j ? static_cast<double>(noise[i]) : 0.0);
+                const double r = a_.noise_is_matrix
+                                     ? static_cast<double>(noise[i * rank_ + j])
+                                     : (i == j ? static_cast<double>(noise[i]) : 0.0);
                 tail += k[i] * r * k[j];
             }
         }
         return sum_lanes(sum) + tail;
     }
 
-    /// General prior: no square root is known, so subtract in double precision; rounding below zero becomes zero.
+    /// General prior: no square root is known, so subtract in double precision; rounding below zero
+    /// becomes zero.
     double subtracted_variance(State& s, int64_t b, int64_t cell) const {
         const double* k = gain(s, b, cell, 1);
         double left = variance(s, b)[cell];
-        for (int64_t j = 0; j < rank_; ++j) left -= k[j] * k[j];
+        for (int64_t j = 0; j < rank_; ++j) {
+            left -= k[j] * k[j];
+        }
         return larger(left, 0.0);
     }
 
-    // ---- correction in double precision ------------------------------------------------------------------------
+    // ---- correction in double precision
+    // ------------------------------------------------------------------------
     /// Compensated G m' and its magnitude over one chunk.
     void residual(State& s, int64_t b, int64_t chunk) const {
         const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
@@ -625,7 +849,9 @@ class Forward {
 
     /// Adds A^-1 (b - G m' - R alpha) to alpha; false when every row already holds to rounding.
     bool correction(State& s, int64_t b) const {
-        if (!s.flags->finite) return false;
+        if (!s.flags->finite) {
+            return false;
+        }
         double *alpha = multipliers(b), *delta = s.vectors + 3 * rank_;
         const T *target = a_.target.item(b), *noise = a_.noise.item(b);
         bool needed = false;
@@ -639,7 +865,9 @@ class Forward {
                 magnitude += partial[2 * rank_ + k];
             }
             if (a_.noise_is_matrix) {
-                for (int64_t j = 0; j < rank_; ++j) observed += noise[k * rank_ + j] * alpha[j];
+                for (int64_t j = 0; j < rank_; ++j) {
+                    observed += noise[k * rank_ + j] * alpha[j];
+                }
             } else {
                 observed = noise[k] * alpha[k];
             }
@@ -649,10 +877,14 @@ class Forward {
             const double allowed = 2 * epsilon64 * (magnitude + __builtin_fabs(observed));
             needed = needed || (!dropped && __builtin_fabs(delta[k]) > allowed);
         }
-        if (!needed) return false;
-        solve_lower(cholesky(b), rank_, delta);
-        solve_upper(cholesky(b), rank_, delta);
-        for (int64_t k = 0; k < rank_; ++k) alpha[k] += delta[k];
+        if (!needed) {
+            return false;
+        }
+        solve_lower(cholesky(b), rank_, rank_, delta);
+        solve_upper(cholesky(b), rank_, rank_, delta);
+        for (int64_t k = 0; k < rank_; ++k) {
+            alpha[k] += delta[k];
+        }
         return true;
     }
 
@@ -666,9 +898,13 @@ class Forward {
             const int64_t count = smaller(block, end - p);
             double sum[block] = {};
             for (int64_t k = 0; k < rank_; ++k) {
-                for (int64_t i = 0; i < count; ++i) sum[i] += delta[k] * from[k * n_ + p + i];
+                for (int64_t i = 0; i < count; ++i) {
+                    sum[i] += delta[k] * from[k * n_ + p + i];
+                }
             }
-            for (int64_t i = 0; i < count; ++i) out[p + i] += static_cast<T>(lower_ ? sum[i] * v[p + i] : sum[i]);
+            for (int64_t i = 0; i < count; ++i) {
+                out[p + i] += static_cast<T>(lower_ ? sum[i] * v[p + i] : sum[i]);
+            }
         }
     }
 

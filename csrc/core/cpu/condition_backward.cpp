@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Adjoint of conditioning for the diagonal and the cross form.
 //
-// Upstream p (mean), q (variance), Vb (factor). With W = L^-1, a = A^-1 C p, Phi = lower triangle with half diagonal:
-//   Ab = W' [ W C diag(q) C' W' - sym Phi(Vb V') ] W - sym(a alpha')          (gradient of A, and of R)
-//   mb = p - G' a,   bb = a
-//   cross:     Cb = alpha p' + Ab G + W' (Vb - 2 W C diag(q)),  Gb = -a m' + Ab C,  gradient of the variance = q
-//   diagonal:  the same with C = G diag(s): sb = q + colsum(Cb * G),  Gb = -a m' + Ab C + Cb diag(s)
+// Upstream p (mean), q (variance), Vb (factor). With W = L^-1, a = A^-1 C p, Phi = lower triangle
+// with half diagonal:
+//   Ab = W' [ W C diag(q) C' W' - sym Phi(Vb V') ] W - sym(a alpha')          (gradient of A, and
+//   of R) mb = p - G' a,   bb = a cross:     Cb = alpha p' + Ab G + W' (Vb - 2 W C diag(q)),  Gb =
+//   -a m' + Ab C,  gradient of the variance = q diagonal:  the same with C = G diag(s): sb = q +
+//   colsum(Cb * G),  Gb = -a m' + Ab C + Cb diag(s)
 // Dropped rows have zero rows and columns in W, so they receive zero gradients.
 #include "parallel.hpp"
 #include "small.hpp"
@@ -42,7 +43,9 @@ class Backward {
             small.inverse = arena_.take<double>(square);
             small.adjoint = arena_.take<double>(square);
             small.a = arena_.take<double>(rank_);
-            if (workspace != nullptr) small_[i] = small;
+            if (workspace != nullptr) {
+                small_[i] = small;
+            }
         }
         const int64_t partials = by_item_ ? slots_ : 1;
         double* partial = arena_.take<double>(partials * chunks_ * partial_size());
@@ -56,45 +59,73 @@ class Backward {
             s.factor_lanes = factor ? arena_.take<double>(gram_lanes(rank_, false)) : nullptr;
             s.products = arena_.take<double>(rank_ * width<double>);
             s.square = arena_.take<double>(2 * square);
-            for (double*& matrix : s.packed) matrix = arena_.take<double>(pr * pr);
-            for (double*& rows : s.points) rows = arena_.take<double>(pr * block);
+            for (double*& matrix : s.packed) {
+                matrix = arena_.take<double>(pr * pr);
+            }
+            for (double*& rows : s.points) {
+                rows = arena_.take<double>(pr * block);
+            }
             s.sum = sum_rows_ ? arena_.take<double>(rank_ * block) : nullptr;
-            if (workspace != nullptr) scratch_[i] = s;
+            if (workspace != nullptr) {
+                scratch_[i] = s;
+            }
         }
     }
 
-    std::size_t workspace_size() const { return arena_.used(); }
+    std::size_t workspace_size() const {
+        return arena_.used();
+    }
 
     void run() {
-        if (a_.batch == 0) return;
-        for (int64_t s = 0; s < slots_; ++s) zero_padding(scratch_[s]);
+        if (a_.batch == 0) {
+            return;
+        }
+        for (int64_t s = 0; s < slots_; ++s) {
+            zero_padding(scratch_[s]);
+        }
         if (by_item_) {
             run_indices(executor_, a_.batch, [&](int64_t slot, int64_t b) {
                 Scratch& s = scratch_[slot];
-                for (int64_t c = 0; c < chunks_; ++c) reduce(s, b, c);
+                for (int64_t c = 0; c < chunks_; ++c) {
+                    reduce(s, b, c);
+                }
                 solve(s, small_[slot], b);
-                for (int64_t p = 0; p < n_; p += block) points(s, small_[slot], b, p);
+                for (int64_t p = 0; p < n_; p += block) {
+                    points(s, small_[slot], b, p);
+                }
             });
             return;
         }
         for (int64_t b = 0; b < a_.batch; ++b) {
             Small& small = small_[sum_rows_ ? b : 0];
-            run_indices(executor_, chunks_, [&](int64_t slot, int64_t c) { reduce(scratch_[slot], b, c); });
+            run_indices(executor_, chunks_, [&](int64_t slot, int64_t c) {
+                reduce(scratch_[slot], b, c);
+            });
             solve(scratch_[0], small, b);
-            if (sum_rows_) continue;
+            if (sum_rows_) {
+                continue;
+            }
             run_indices(executor_, blocks(), [&](int64_t slot, int64_t i) {
                 points(scratch_[slot], small, b, i * block);
             });
         }
-        if (!sum_rows_) return;
+        if (!sum_rows_) {
+            return;
+        }
         // The gradient of shared rows adds up over the batch, item after item, point by point.
         run_indices(executor_, blocks(), [&](int64_t slot, int64_t i) {
             Scratch& s = scratch_[slot];
             const int64_t p = i * block, count = smaller(block, n_ - p);
-            for (int64_t j = 0; j < rank_ * block; ++j) s.sum[j] = 0;
-            for (int64_t b = 0; b < a_.batch; ++b) points(s, small_[b], b, p);
+            for (int64_t j = 0; j < rank_ * block; ++j) {
+                s.sum[j] = 0;
+            }
+            for (int64_t b = 0; b < a_.batch; ++b) {
+                points(s, small_[b], b, p);
+            }
             for (int64_t k = 0; k < rank_; ++k) {
-                for (int64_t j = 0; j < count; ++j) a_.rows_out[k * n_ + p + j] = static_cast<T>(s.sum[k * block + j]);
+                for (int64_t j = 0; j < count; ++j) {
+                    a_.rows_out[k * n_ + p + j] = static_cast<T>(s.sum[k * block + j]);
+                }
             }
         });
     }
@@ -112,19 +143,30 @@ class Backward {
         double* sum;
     };
     // Per chunk: C diag(q) C', C p, Vb C'.
-    int64_t partial_size() const { return 2 * rank_ * rank_ + rank_; }
-    int64_t blocks() const { return (n_ + block - 1) / block; }
-    const T* rows(int64_t b) const { return a_.rows.item(b); }
-    const T* source(int64_t b) const { return diagonal_ ? rows(b) : a_.cross.item(b); }
+    int64_t partial_size() const {
+        return 2 * rank_ * rank_ + rank_;
+    }
+    int64_t blocks() const {
+        return (n_ + block - 1) / block;
+    }
+    const T* rows(int64_t b) const {
+        return a_.rows.item(b);
+    }
+    const T* source(int64_t b) const {
+        return diagonal_ ? rows(b) : a_.cross.item(b);
+    }
 
     void zero_padding(Scratch& s) const {
         for (int64_t i = rank_ * block; i < padded_rank(rank_) * block; ++i) {
             s.left[i] = s.right[i] = 0;
-            if (s.factor != nullptr) s.factor[i] = 0;
+            if (s.factor != nullptr) {
+                s.factor[i] = 0;
+            }
         }
     }
 
-    // ---- pass 1 ------------------------------------------------------------------------------------------------
+    // ---- pass 1
+    // ------------------------------------------------------------------------------------------------
     void reduce(Scratch& s, int64_t b, int64_t chunk) const {
         double* partial = s.partial + chunk * partial_size();
         const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
@@ -133,20 +175,32 @@ class Backward {
             return;
         }
         const int64_t square = rank_ * rank_;
-        for (int64_t i = 0; i < gram_lanes(rank_, true); ++i) s.lanes[i] = 0;
-        for (int64_t i = 0; i < rank_ * width<double>; ++i) s.products[i] = 0;
+        for (int64_t i = 0; i < gram_lanes(rank_, true); ++i) {
+            s.lanes[i] = 0;
+        }
+        for (int64_t i = 0; i < rank_ * width<double>; ++i) {
+            s.products[i] = 0;
+        }
         if (s.factor != nullptr) {
-            for (int64_t i = 0; i < gram_lanes(rank_, false); ++i) s.factor_lanes[i] = 0;
+            for (int64_t i = 0; i < gram_lanes(rank_, false); ++i) {
+                s.factor_lanes[i] = 0;
+            }
         }
         for (int64_t p = begin; p < end; p += block) {
             const int64_t count = smaller(block, end - p);
             pack(s, b, p, count);
             gram_block(s.left, s.right, rank_, true, s.lanes);
-            if (s.factor != nullptr) gram_block(s.factor, s.right, rank_, false, s.factor_lanes);
+            if (s.factor != nullptr) {
+                gram_block(s.factor, s.right, rank_, false, s.factor_lanes);
+            }
         }
         gram_finish(s.lanes, rank_, true, partial);
-        for (int64_t k = 0; k < rank_; ++k) partial[square + k] = sum_lanes(load(s.products + k * width<double>));
-        if (s.factor != nullptr) gram_finish(s.factor_lanes, rank_, false, partial + square + rank_);
+        for (int64_t k = 0; k < rank_; ++k) {
+            partial[square + k] = sum_lanes(load(s.products + k * width<double>));
+        }
+        if (s.factor != nullptr) {
+            gram_finish(s.factor_lanes, rank_, false, partial + square + rank_);
+        }
     }
 
     /// right <- C, left <- C diag(q), factor <- Vb; adds C p to `products`.
@@ -154,32 +208,44 @@ class Backward {
         double upstream[block], weight[block], prior[block];
         copy(a_.grad_mean.item(b) + p, count, upstream);
         copy(a_.grad_variance.item(b) + p, count, weight);
-        if (diagonal_) copy(a_.variance.item(b) + p, count, prior);
+        if (diagonal_) {
+            copy(a_.variance.item(b) + p, count, prior);
+        }
         for (int64_t k = 0; k < rank_; ++k) {
             double *left = s.left + k * block, *right = s.right + k * block;
             copy(source(b) + k * n_ + p, count, right);
             Vector<double> product = load(s.products + k * width<double>);
             for (int64_t i = 0; i < block; i += width<double>) {
                 Vector<double> c = load(right + i);
-                if (diagonal_) c *= load(prior + i);
+                if (diagonal_) {
+                    c *= load(prior + i);
+                }
                 store(right + i, c);
                 store(left + i, c * load(weight + i));
                 product += c * load(upstream + i);
             }
             store(s.products + k * width<double>, product);
-            if (s.factor != nullptr) copy(a_.grad_factor.item(b) + k * n_ + p, count, s.factor + k * block);
+            if (s.factor != nullptr) {
+                copy(a_.grad_factor.item(b) + k * n_ + p, count, s.factor + k * block);
+            }
         }
     }
     template <typename X>
     static void copy(const T* from, int64_t count, X* to) {
-        for (int64_t i = 0; i < count; ++i) to[i] = static_cast<X>(from[i]);
-        for (int64_t i = count; i < block; ++i) to[i] = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            to[i] = static_cast<X>(from[i]);
+        }
+        for (int64_t i = count; i < block; ++i) {
+            to[i] = 0;
+        }
     }
 
     /// widen(from[p .. p + width)), or zeros for an absent array.
     template <bool full>
     static Wide<T> wide(const T* from, int64_t p, int count) {
-        if (from == nullptr) return Wide<T>{};
+        if (from == nullptr) {
+            return Wide<T>{};
+        }
         return load_wide<full>(from + p, count);
     }
     const T* grad_factor(int64_t b) const {
@@ -196,33 +262,44 @@ class Backward {
             const Wide<T> prior = wide<is_full>(v, p, count), pm = wide<is_full>(up, p, count);
             const Wide<T> q = wide<is_full>(uq, p, count), f = wide<is_full>(uv, p, count);
             for (int i = 0; i < Wide<T>::parts; ++i) {
-                if (diagonal_) c.part[i] *= prior.part[i];
+                if (diagonal_) {
+                    c.part[i] *= prior.part[i];
+                }
                 squares += q.part[i] * c.part[i] * c.part[i];
                 product += pm.part[i] * c.part[i];
                 mixed += f.part[i] * c.part[i];
             }
         };
         int64_t p = begin;
-        for (; p + width<T> <= end; p += width<T>) add(std::true_type{}, p, width<T>);
-        if (p < end) add(std::false_type{}, p, static_cast<int>(end - p));
+        for (; p + width<T> <= end; p += width<T>) {
+            add(std::true_type{}, p, width<T>);
+        }
+        if (p < end) {
+            add(std::false_type{}, p, static_cast<int>(end - p));
+        }
         partial[0] = sum_lanes(squares);
         partial[1] = sum_lanes(product);
         partial[2] = sum_lanes(mixed);
     }
 
-    // ---- rank-sized algebra ------------------------------------------------------------------------------------
+    // ---- rank-sized algebra
+    // ------------------------------------------------------------------------------------
     void solve(Scratch& s, Small& small, int64_t b) const {
         const int64_t square = rank_ * rank_;
         const double *l = a_.cholesky + b * square, *alpha = a_.multipliers + b * rank_;
         double *sums = s.partial, *work = s.square, *product = s.square + square;
         for (int64_t c = 1; c < chunks_; ++c) {
-            for (int64_t i = 0; i < partial_size(); ++i) sums[i] += s.partial[c * partial_size() + i];
+            for (int64_t i = 0; i < partial_size(); ++i) {
+                sums[i] += s.partial[c * partial_size() + i];
+            }
         }
         invert_lower(l, rank_, small.inverse);
         small.wide = sizeof(T) == 8 || smallest_pivot(l) < benign_pivot;
-        for (int64_t k = 0; k < rank_; ++k) small.a[k] = sums[square + k];
-        solve_lower(l, rank_, small.a);
-        solve_upper(l, rank_, small.a);
+        for (int64_t k = 0; k < rank_; ++k) {
+            small.a[k] = sums[square + k];
+        }
+        solve_lower(l, rank_, rank_, small.a);
+        solve_upper(l, rank_, rank_, small.a);
         // work <- W (C diag(q) C') W' - sym Phi((Vb C') W')
         const double* w = small.inverse;
         lower_times(w, sums, product);
@@ -248,17 +325,25 @@ class Backward {
                 small.adjoint[j * rank_ + i] = value;
             }
         }
-        for (int64_t k = 0; k < rank_; ++k) a_.target_out[b * rank_ + k] = static_cast<T>(small.a[k]);
-        for (int64_t i = 0; i < square; ++i) a_.noise_out[b * square + i] = static_cast<T>(small.adjoint[i]);
+        for (int64_t k = 0; k < rank_; ++k) {
+            a_.target_out[b * rank_ + k] = static_cast<T>(small.a[k]);
+        }
+        for (int64_t i = 0; i < square; ++i) {
+            a_.noise_out[b * square + i] = static_cast<T>(small.adjoint[i]);
+        }
     }
 
     double smallest_pivot(const double* l) const {
         double smallest = 1;
         for (int64_t k = 0; k < rank_; ++k) {
             const double pivot = l[k * rank_ + k] * l[k * rank_ + k];
-            if (!(pivot < infinity)) continue;
+            if (!(pivot < infinity)) {
+                continue;
+            }
             double scale = 0;
-            for (int64_t j = 0; j <= k; ++j) scale += l[k * rank_ + j] * l[k * rank_ + j];
+            for (int64_t j = 0; j <= k; ++j) {
+                scale += l[k * rank_ + j] * l[k * rank_ + j];
+            }
             smallest = smaller(smallest, pivot / scale);
         }
         return smallest;
@@ -268,9 +353,13 @@ class Backward {
     void lower_times(const double* w, const double* x, double* out) const {
         for (int64_t i = 0; i < rank_; ++i) {
             double* row = out + i * rank_;
-            for (int64_t j = 0; j < rank_; ++j) row[j] = 0;
+            for (int64_t j = 0; j < rank_; ++j) {
+                row[j] = 0;
+            }
             for (int64_t k = 0; k <= i; ++k) {
-                for (int64_t j = 0; j < rank_; ++j) row[j] += w[i * rank_ + k] * x[k * rank_ + j];
+                for (int64_t j = 0; j < rank_; ++j) {
+                    row[j] += w[i * rank_ + k] * x[k * rank_ + j];
+                }
             }
         }
     }
@@ -278,7 +367,9 @@ class Backward {
         for (int64_t i = 0; i < rank_; ++i) {
             for (int64_t j = 0; j < rank_; ++j) {
                 double sum = 0;
-                for (int64_t k = 0; k <= j; ++k) sum += x[i * rank_ + k] * w[j * rank_ + k];
+                for (int64_t k = 0; k <= j; ++k) {
+                    sum += x[i * rank_ + k] * w[j * rank_ + k];
+                }
                 out[i * rank_ + j] = sum;
             }
         }
@@ -286,22 +377,31 @@ class Backward {
     void times_lower(const double* x, const double* w, double* out) const {
         for (int64_t i = 0; i < rank_; ++i) {
             double* row = out + i * rank_;
-            for (int64_t j = 0; j < rank_; ++j) row[j] = 0;
+            for (int64_t j = 0; j < rank_; ++j) {
+                row[j] = 0;
+            }
             for (int64_t k = 0; k < rank_; ++k) {
-                for (int64_t j = 0; j <= k; ++j) row[j] += x[i * rank_ + k] * w[k * rank_ + j];
+                for (int64_t j = 0; j <= k; ++j) {
+                    row[j] += x[i * rank_ + k] * w[k * rank_ + j];
+                }
             }
         }
     }
     void lower_transposed_times(const double* w, const double* x, double* out) const {
-        for (int64_t i = 0; i < rank_ * rank_; ++i) out[i] = 0;
+        for (int64_t i = 0; i < rank_ * rank_; ++i) {
+            out[i] = 0;
+        }
         for (int64_t k = 0; k < rank_; ++k) {
             for (int64_t i = 0; i <= k; ++i) {
-                for (int64_t j = 0; j < rank_; ++j) out[i * rank_ + j] += w[k * rank_ + i] * x[k * rank_ + j];
+                for (int64_t j = 0; j < rank_; ++j) {
+                    out[i * rank_ + j] += w[k * rank_ + i] * x[k * rank_ + j];
+                }
             }
         }
     }
 
-    // ---- pass 2 ------------------------------------------------------------------------------------------------
+    // ---- pass 2
+    // ------------------------------------------------------------------------------------------------
     void points(Scratch& s, const Small& small, int64_t b, int64_t p) const {
         const int64_t count = smaller(block, n_ - p);
         if (rank_ == 1) {
@@ -319,7 +419,9 @@ class Backward {
         const T *up = a_.grad_mean.item(b), *uq = a_.grad_variance.item(b), *uv = grad_factor(b);
         T *mean_out = a_.mean_out + b * n_, *variance_out = a_.variance_out + b * n_;
         T* cross_out = a_.cross_out == nullptr ? nullptr : a_.cross_out + b * n_;
-        T* rows_out = a_.rows_out == nullptr || sum_rows_ ? nullptr : a_.rows_out + (a_.rows_shared ? 0 : b * n_);
+        T* rows_out = a_.rows_out == nullptr || sum_rows_
+                          ? nullptr
+                          : a_.rows_out + (a_.rows_shared ? 0 : b * n_);
         const double inverse = small.inverse[0], adjoint = small.adjoint[0], a = small.a[0];
         const double alpha = a_.multipliers[b];
         const auto step = [&](auto full, int64_t p, int lanes) {
@@ -332,35 +434,49 @@ class Backward {
             for (int i = 0; i < Wide<T>::parts; ++i) {
                 const Vector<double> x = inverse * (diagonal_ ? w.part[i] : cr.part[i]);
                 const Vector<double> scaled = diagonal_ ? q.part[i] * prior.part[i] : q.part[i];
-                const Vector<double> cb =
-                    alpha * pm.part[i] + adjoint * w.part[i] + inverse * (f.part[i] - 2 * scaled * x);
+                const Vector<double> cb = alpha * pm.part[i] + adjoint * w.part[i] +
+                                          inverse * (f.part[i] - 2 * scaled * x);
                 mean_bar.part[i] = pm.part[i] - a * w.part[i];
                 cross_bar.part[i] = cb;
                 variance_bar.part[i] = diagonal_ ? q.part[i] + cb * w.part[i] : q.part[i];
-                row_bar.part[i] = diagonal_ ? prior.part[i] * (cb + adjoint * w.part[i]) - a * mm.part[i]
-                                            : adjoint * cr.part[i] - a * mm.part[i];
+                row_bar.part[i] = diagonal_
+                                      ? prior.part[i] * (cb + adjoint * w.part[i]) - a * mm.part[i]
+                                      : adjoint * cr.part[i] - a * mm.part[i];
             }
             store_narrow<is_full>(mean_out + p, mean_bar, lanes);
             store_narrow<is_full>(variance_out + p, variance_bar, lanes);
-            if (cross_out != nullptr) store_narrow<is_full>(cross_out + p, cross_bar, lanes);
-            if (rows_out != nullptr) store_narrow<is_full>(rows_out + p, row_bar, lanes);
-            if (s.sum == nullptr) return;
+            if (cross_out != nullptr) {
+                store_narrow<is_full>(cross_out + p, cross_bar, lanes);
+            }
+            if (rows_out != nullptr) {
+                store_narrow<is_full>(rows_out + p, row_bar, lanes);
+            }
+            if (s.sum == nullptr) {
+                return;
+            }
             for (int i = 0; i < Wide<T>::parts; ++i) {
                 double* sum = s.sum + (p - begin) + i * width<double>;
                 const int left = lanes - i * width<double>;
                 if (left >= width<double>) {
                     store(sum, load(sum) + row_bar.part[i]);
                 } else {
-                    for (int j = 0; j < left; ++j) sum[j] += row_bar.part[i][j];
+                    for (int j = 0; j < left; ++j) {
+                        sum[j] += row_bar.part[i][j];
+                    }
                 }
             }
         };
         int64_t p = begin;
-        for (; p + width<T> <= end; p += width<T>) step(std::true_type{}, p, width<T>);
-        if (p < end) step(std::false_type{}, p, static_cast<int>(end - p));
+        for (; p + width<T> <= end; p += width<T>) {
+            step(std::true_type{}, p, width<T>);
+        }
+        if (p < end) {
+            step(std::false_type{}, p, static_cast<int>(end - p));
+        }
     }
 
-    /// out (padded rank, block) = matrix x for packed points; only the columns that a triangle fills are read.
+    /// out (padded rank, block) = matrix x for packed points; only the columns that a triangle
+    /// fills are read.
     enum class Shape { lower, upper, full };
     template <typename X>
     void apply(const X* packed, const X* x, Shape shape, X* out) const {
@@ -371,7 +487,11 @@ class Backward {
                 const int64_t last = shape == Shape::lower ? (group + 1) * tile_rows : pr;
                 Vector<X> row[tile_rows][tile_vectors];
                 multiply_tile(
-                    packed + (group * pr + first) * tile_rows, x + first * block + i, block, last - first, row
+                    packed + (group * pr + first) * tile_rows,
+                    x + first * block + i,
+                    block,
+                    last - first,
+                    row
                 );
                 for (int r = 0; r < tile_rows; ++r) {
                     for (int j = 0; j < tile_vectors; ++j) {
@@ -384,7 +504,8 @@ class Backward {
 
     template <typename X>
     void points_block(Scratch& s, const Small& small, int64_t b, int64_t p, int64_t count) const {
-        X *inverse = reinterpret_cast<X*>(s.packed[0]), *transposed = reinterpret_cast<X*>(s.packed[1]);
+        X *inverse = reinterpret_cast<X*>(s.packed[0]),
+          *transposed = reinterpret_cast<X*>(s.packed[1]);
         X* adjoint = reinterpret_cast<X*>(s.packed[2]);
         X *g = reinterpret_cast<X*>(s.points[0]), *c = reinterpret_cast<X*>(s.points[1]);
         X *x = reinterpret_cast<X*>(s.points[2]), *y = reinterpret_cast<X*>(s.points[3]);
@@ -393,72 +514,109 @@ class Backward {
         const int64_t pr = padded_rank(rank_);
         const double *alpha = a_.multipliers + b * rank_, *a = small.a;
 
-        if (p == 0 || s.sum != nullptr || !by_item_) pack_small(s, small, inverse, transposed, adjoint, full);
+        if (p == 0 || s.sum != nullptr || !by_item_) {
+            pack_small(s, small, inverse, transposed, adjoint, full);
+        }
         for (int64_t k = 0; k < pr; ++k) {
             copy(rows(b) + k * n_ + p, k < rank_ ? count : 0, g + k * block);
-            if (!diagonal_) copy(a_.cross.item(b) + k * n_ + p, k < rank_ ? count : 0, c + k * block);
+            if (!diagonal_) {
+                copy(a_.cross.item(b) + k * n_ + p, k < rank_ ? count : 0, c + k * block);
+            }
         }
         const X* base = diagonal_ ? g : c;
-        X upstream[block], weight[block], prior[block], value[block], lost[block] = {}, mean_bar[block];
+        X upstream[block], weight[block], prior[block], value[block], lost[block] = {},
+                                                                      mean_bar[block];
         copy(a_.grad_mean.item(b) + p, count, upstream);
         copy(a_.grad_variance.item(b) + p, count, weight);
         copy(a_.variance.item(b) + p, count, prior);
-        if (want_rows) copy(a_.mean.item(b) + p, count, value);
+        if (want_rows) {
+            copy(a_.mean.item(b) + p, count, value);
+        }
 
         apply(inverse, base, Shape::lower, x);  // x = W g, or W c
         apply(adjoint, g, Shape::full, y);      // y = Ab g
-        for (int64_t i = 0; i < block; ++i) mean_bar[i] = upstream[i];
+        for (int64_t i = 0; i < block; ++i) {
+            mean_bar[i] = upstream[i];
+        }
         for (int64_t k = 0; k < rank_; ++k) {
-            // One row at a time: mean gradient; variance gradient (diagonal) as g . (alpha p + Ab g) - 2 q s |x|^2 + Vb . x
+            // One row at a time: mean gradient; variance gradient (diagonal) as g . (alpha p + Ab
+            // g) - 2 q s |x|^2 + Vb . x
             const X ak = static_cast<X>(a[k]), alphak = static_cast<X>(alpha[k]);
             X* xk = x + k * block;
             const X *gk = g + k * block, *yk = y + k * block;
             X vb[block] = {};
-            if (s.factor != nullptr) copy(a_.grad_factor.item(b) + k * n_ + p, count, vb);
+            if (s.factor != nullptr) {
+                copy(a_.grad_factor.item(b) + k * n_ + p, count, vb);
+            }
             for (int64_t i = 0; i < block; ++i) {
                 mean_bar[i] -= ak * gk[i];
                 const X scaled = diagonal_ ? weight[i] * prior[i] : weight[i];
                 const X row = xk[i];
-                lost[i] += gk[i] * (alphak * upstream[i] + yk[i]) + row * (vb[i] - 2 * scaled * row);
+                lost[i] +=
+                    gk[i] * (alphak * upstream[i] + yk[i]) + row * (vb[i] - 2 * scaled * row);
                 xk[i] = vb[i] - 2 * scaled * row;
             }
         }
-        for (int64_t i = 0; i < count; ++i) a_.mean_out[b * n_ + p + i] = static_cast<T>(mean_bar[i]);
         for (int64_t i = 0; i < count; ++i) {
-            a_.variance_out[b * n_ + p + i] = static_cast<T>(diagonal_ ? weight[i] + lost[i] : weight[i]);
+            a_.mean_out[b * n_ + p + i] = static_cast<T>(mean_bar[i]);
         }
-        if (!full) return;
-        apply(transposed, x, Shape::upper, z);                        // z = W' (Vb - 2 q x)
-        if (!diagonal_ && want_rows) apply(adjoint, c, Shape::full, x);  // x = Ab c
+        for (int64_t i = 0; i < count; ++i) {
+            a_.variance_out[b * n_ + p + i] =
+                static_cast<T>(diagonal_ ? weight[i] + lost[i] : weight[i]);
+        }
+        if (!full) {
+            return;
+        }
+        apply(transposed, x, Shape::upper, z);  // z = W' (Vb - 2 q x)
+        if (!diagonal_ && want_rows) {
+            apply(adjoint, c, Shape::full, x);  // x = Ab c
+        }
         for (int64_t k = 0; k < rank_; ++k) {
             const X ak = static_cast<X>(a[k]), alphak = static_cast<X>(alpha[k]);
             const X *yk = y + k * block, *zk = z + k * block, *xk = x + k * block;
             X cross_bar[block], row_bar[block];
-            for (int64_t i = 0; i < block; ++i) cross_bar[i] = alphak * upstream[i] + yk[i] + zk[i];
+            for (int64_t i = 0; i < block; ++i) {
+                cross_bar[i] = alphak * upstream[i] + yk[i] + zk[i];
+            }
             if (a_.cross_out != nullptr) {
                 T* out = a_.cross_out + (b * rank_ + k) * n_ + p;
-                for (int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(cross_bar[i]);
+                for (int64_t i = 0; i < count; ++i) {
+                    out[i] = static_cast<T>(cross_bar[i]);
+                }
             }
-            if (!want_rows) continue;
+            if (!want_rows) {
+                continue;
+            }
             for (int64_t i = 0; i < block; ++i) {
-                row_bar[i] = (diagonal_ ? prior[i] * (cross_bar[i] + yk[i]) : xk[i]) - ak * value[i];
+                row_bar[i] =
+                    (diagonal_ ? prior[i] * (cross_bar[i] + yk[i]) : xk[i]) - ak * value[i];
             }
             if (s.sum != nullptr) {
-                for (int64_t i = 0; i < count; ++i) s.sum[k * block + i] += row_bar[i];
+                for (int64_t i = 0; i < count; ++i) {
+                    s.sum[k * block + i] += row_bar[i];
+                }
             } else {
                 T* out = a_.rows_out + ((a_.rows_shared ? 0 : b * rank_) + k) * n_ + p;
-                for (int64_t i = 0; i < count; ++i) out[i] = static_cast<T>(row_bar[i]);
+                for (int64_t i = 0; i < count; ++i) {
+                    out[i] = static_cast<T>(row_bar[i]);
+                }
             }
         }
     }
 
     template <typename X>
-    void pack_small(Scratch& s, const Small& small, X* inverse, X* transposed, X* adjoint, bool full) const {
+    void pack_small(
+        Scratch& s, const Small& small, X* inverse, X* transposed, X* adjoint, bool full
+    ) const {
         pack_matrix(small.inverse, rank_, inverse);
         pack_matrix(small.adjoint, rank_, adjoint);
-        if (!full) return;
+        if (!full) {
+            return;
+        }
         for (int64_t i = 0; i < rank_; ++i) {
-            for (int64_t j = 0; j < rank_; ++j) s.square[i * rank_ + j] = small.inverse[j * rank_ + i];
+            for (int64_t j = 0; j < rank_; ++j) {
+                s.square[i * rank_ + j] = small.inverse[j * rank_ + i];
+            }
         }
         pack_matrix(s.square, rank_, transposed);
     }
@@ -477,16 +635,24 @@ class Backward {
 }  // namespace
 
 template <typename T>
-std::size_t condition_backward_workspace(const ConditionBackwardArgs<T>& args, const Executor& executor) {
+std::size_t condition_backward_workspace(
+    const ConditionBackwardArgs<T>& args, const Executor& executor
+) {
     return Backward<T>(args, executor, nullptr).workspace_size();
 }
 template <typename T>
-void condition_backward(const ConditionBackwardArgs<T>& args, const Executor& executor, void* workspace) {
+void condition_backward(
+    const ConditionBackwardArgs<T>& args, const Executor& executor, void* workspace
+) {
     Backward<T>(args, executor, workspace).run();
 }
 
-template std::size_t condition_backward_workspace(const ConditionBackwardArgs<float>&, const Executor&);
-template std::size_t condition_backward_workspace(const ConditionBackwardArgs<double>&, const Executor&);
+template std::size_t condition_backward_workspace(
+    const ConditionBackwardArgs<float>&, const Executor&
+);
+template std::size_t condition_backward_workspace(
+    const ConditionBackwardArgs<double>&, const Executor&
+);
 template void condition_backward(const ConditionBackwardArgs<float>&, const Executor&, void*);
 template void condition_backward(const ConditionBackwardArgs<double>&, const Executor&, void*);
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows with disjoint support and a diagonal prior: A is diagonal, each row is a closed form on its own cells.
+// Rows with disjoint support and a diagonal prior: A is diagonal, each row is a closed form on its
+// own cells.
 #include "parallel.hpp"
 #include "small.hpp"
 #include "tile.hpp"
@@ -16,18 +17,28 @@ struct Cells {
     const int64_t* order;
     int64_t begin, end;
 
-    int64_t index(int64_t j) const { return order == nullptr ? j : order[j]; }
+    int64_t index(int64_t j) const {
+        return order == nullptr ? j : order[j];
+    }
     /// A field of the item, gathered for list positions [j, j + block).
     void field(const T* values, int64_t j, double* out) const {
         const int64_t count = smaller(block, end - j);
-        for (int64_t i = 0; i < count; ++i) out[i] = values[index(j + i)];
-        for (int64_t i = count; i < block; ++i) out[i] = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            out[i] = values[index(j + i)];
+        }
+        for (int64_t i = count; i < block; ++i) {
+            out[i] = 0;
+        }
     }
     /// The weights themselves are stored in list order.
     void listed(const T* values, int64_t j, double* out) const {
         const int64_t count = smaller(block, end - j);
-        for (int64_t i = 0; i < count; ++i) out[i] = values[j + i];
-        for (int64_t i = count; i < block; ++i) out[i] = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            out[i] = values[j + i];
+        }
+        for (int64_t i = count; i < block; ++i) {
+            out[i] = 0;
+        }
     }
 };
 
@@ -67,7 +78,9 @@ struct RowForward {
         }
         const double d = sum_lanes(gram) + noise, e = target - sum_lanes(product);
         const double scale = sum_lanes(magnitude) + __builtin_fabs(target);
-        if (!finite(d) || !finite(e)) return reject(RowStatus::non_finite, __builtin_nan(""), __builtin_nan(""));
+        if (!finite(d) || !finite(e)) {
+            return reject(RowStatus::non_finite, __builtin_nan(""), __builtin_nan(""));
+        }
         if (!(d > 0)) {
             const bool satisfied = __builtin_fabs(e) <= 64 * epsilon<T> * scale;
             return reject(satisfied ? RowStatus::satisfied : RowStatus::infeasible, infinity, 0);
@@ -77,7 +90,9 @@ struct RowForward {
         if constexpr (sizeof(T) == 8) {
             for (int i = 0; i < correction_limit; ++i) {
                 const double delta = residual(target, noise * alpha) / d;
-                if (delta == 0) break;
+                if (delta == 0) {
+                    break;
+                }
                 alpha += delta;
                 shift(delta);
             }
@@ -99,8 +114,12 @@ struct RowForward {
     void reject(RowStatus status, double root, double alpha) const {
         finish(status, root, alpha);
         for (int64_t j = cells.begin; j < cells.end; ++j) {
-            if (a.factor_out != nullptr) a.factor_out[b * a.support + j] = static_cast<T>(alpha);
-            if (status != RowStatus::non_finite) continue;
+            if (a.factor_out != nullptr) {
+                a.factor_out[b * a.support + j] = static_cast<T>(alpha);
+            }
+            if (status != RowStatus::non_finite) {
+                continue;
+            }
             mean_out[cells.index(j)] = static_cast<T>(alpha);
             variance_out[cells.index(j)] = static_cast<T>(alpha);
         }
@@ -116,13 +135,17 @@ struct RowForward {
                 const double factor = root * wb[i] * vb[i], leverage = factor * root * wb[i];
                 mean_out[cell] = static_cast<T>(mb[i] + alpha * wb[i] * vb[i]);
                 variance_out[cell] = static_cast<T>(
-                    leverage > joseph_leverage ? joseph_variance(j + i, wb[i] * vb[i] / d) : vb[i] * (1 - leverage)
+                    leverage > joseph_leverage ? joseph_variance(j + i, wb[i] * vb[i] / d)
+                                               : vb[i] * (1 - leverage)
                 );
-                if (a.factor_out != nullptr) a.factor_out[b * a.support + j + i] = static_cast<T>(factor);
+                if (a.factor_out != nullptr) {
+                    a.factor_out[b * a.support + j + i] = static_cast<T>(factor);
+                }
             }
         }
     }
-    /// sum_j (delta_ij - K w_j)^2 s_j + K^2 noise: no cancellation where the row nearly determines cell i.
+    /// sum_j (delta_ij - K w_j)^2 s_j + K^2 noise: no cancellation where the row nearly determines
+    /// cell i.
     double joseph_variance(int64_t position, double gain) const {
         double sum = gain * gain * static_cast<double>(a.noise.item(b)[k]);
         for (int64_t j = cells.begin; j < cells.end; ++j) {
@@ -149,13 +172,15 @@ struct RowForward {
         total.add(sum);
         total.add(-target);
         total.add(observed);
-        const double scale = sum_lanes(magnitude) + __builtin_fabs(target) + __builtin_fabs(observed);
+        const double scale =
+            sum_lanes(magnitude) + __builtin_fabs(target) + __builtin_fabs(observed);
         return __builtin_fabs(total.value()) > 2 * epsilon64 * scale ? -total.value() : 0;
     }
     void shift(double delta) const {
         for (int64_t j = cells.begin; j < cells.end; ++j) {
             const int64_t cell = cells.index(j);
-            mean_out[cell] += static_cast<T>(delta * static_cast<double>(w[j]) * static_cast<double>(v[cell]));
+            mean_out[cell] +=
+                static_cast<T>(delta * static_cast<double>(w[j]) * static_cast<double>(v[cell]));
         }
     }
 };
@@ -169,28 +194,36 @@ struct RowBackward {
         const T *w = a.weights.item(b), *v = a.variance.item(b), *m = a.mean.item(b);
         const T *up = a.grad_mean.item(b), *uq = a.grad_variance.item(b);
         const T* uf = a.grad_factor.data == nullptr ? nullptr : a.grad_factor.item(b);
-        const double inverse = 1 / a.cholesky[b * a.rank + k], alpha = a.multipliers[b * a.rank + k];
+        const double inverse = 1 / a.cholesky[b * a.rank + k],
+                     alpha = a.multipliers[b * a.rank + k];
         double product = 0, squares = 0, mixed = 0;
         for (int64_t j = cells.begin; j < cells.end; ++j) {
             const int64_t cell = cells.index(j);
             const double c = static_cast<double>(w[j]) * v[cell];
             product += c * up[cell];
             squares += c * c * uq[cell];
-            if (uf != nullptr) mixed += c * uf[j];
+            if (uf != nullptr) {
+                mixed += c * uf[j];
+            }
         }
         const double gain = product * inverse * inverse;  // a
         const double adjoint =
-            inverse * inverse * (squares * inverse * inverse - 0.5 * mixed * inverse) - gain * alpha;
+            inverse * inverse * (squares * inverse * inverse - 0.5 * mixed * inverse) -
+            gain * alpha;
         for (int64_t j = cells.begin; j < cells.end; ++j) {
             const int64_t cell = cells.index(j);
-            const double weight = w[j], prior = v[cell], q = uq[cell], f = uf == nullptr ? 0.0 : uf[j];
-            const double cross =
-                alpha * up[cell] + adjoint * weight + inverse * (f - 2 * q * prior * inverse * weight);
+            const double weight = w[j], prior = v[cell], q = uq[cell],
+                         f = uf == nullptr ? 0.0 : uf[j];
+            const double cross = alpha * up[cell] + adjoint * weight +
+                                 inverse * (f - 2 * q * prior * inverse * weight);
             a.mean_out[b * a.n + cell] = static_cast<T>(up[cell] - gain * weight);
             a.variance_out[b * a.n + cell] = static_cast<T>(q + cross * weight);
-            if (a.weights_out == nullptr) continue;
-            a.weights_out[b * a.support + j] =
-                static_cast<T>(prior * (cross + adjoint * weight) - gain * static_cast<double>(m[cell]));
+            if (a.weights_out == nullptr) {
+                continue;
+            }
+            a.weights_out[b * a.support + j] = static_cast<T>(
+                prior * (cross + adjoint * weight) - gain * static_cast<double>(m[cell])
+            );
         }
         a.target_out[b * a.rank + k] = static_cast<T>(gain);
         a.noise_out[b * a.rank + k] = static_cast<T>(adjoint);
@@ -202,8 +235,11 @@ template <typename T>
 void copy_items(const Executor& executor, int64_t batch, int64_t n, const Strided<T>& from, T* to) {
     const int64_t chunks = chunk_count(n);
     run_indices(executor, batch * chunks, [&](int64_t, int64_t i) {
-        const int64_t b = i / chunks, begin = (i % chunks) * chunk_points, end = smaller(begin + chunk_points, n);
-        for (int64_t p = begin; p < end; ++p) to[b * n + p] = from.item(b)[p];
+        const int64_t b = i / chunks, begin = (i % chunks) * chunk_points,
+                      end = smaller(begin + chunk_points, n);
+        for (int64_t p = begin; p < end; ++p) {
+            to[b * n + p] = from.item(b)[p];
+        }
     });
 }
 

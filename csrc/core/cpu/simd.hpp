@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vectors of the instruction set that the including file is compiled for. Everything lives in the namespace of
-// that instruction set, and nothing from the standard library is instantiated, so that the linker can never
-// replace a baseline function by a copy that needs wider registers.
+// Vectors of the instruction set that the including file is compiled for. Everything lives in the
+// namespace of that instruction set, and nothing from the standard library is instantiated, so that
+// the linker can never replace a baseline function by a copy that needs wider registers.
 #pragma once
 
 #include <cstdint>
@@ -49,7 +49,9 @@ template <typename T>
 inline T larger(T a, T b) {
     return a < b ? b : a;
 }
-inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
+inline int64_t round_up(int64_t value, int64_t step) {
+    return (value + step - 1) / step * step;
+}
 
 template <typename T>
 inline Vector<T> load(const T* p) {
@@ -63,7 +65,9 @@ inline void store(T* p, Vector<T> v) {
 }
 
 /// Asks for a cache line that will be read soon; any address is allowed.
-inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+inline void prefetch(const void* p) {
+    __builtin_prefetch(p, 0, 2);
+}
 
 /// The first `count` lanes from memory, zeros after them; touches no other byte.
 template <typename T>
@@ -77,7 +81,9 @@ inline Vector<T> load_partial(const T* p, int count) {
     }
 #else
     Vector<T> v = {};
-    for (int i = 0; i < count; ++i) v[i] = p[i];
+    for (int i = 0; i < count; ++i) {
+        v[i] = p[i];
+    }
     return v;
 #endif
 }
@@ -91,12 +97,16 @@ inline void store_partial(T* p, Vector<T> v, int count) {
         _mm512_mask_storeu_pd(p, static_cast<__mmask8>(mask), (__m512d)v);
     }
 #else
-    for (int i = 0; i < count; ++i) p[i] = v[i];
+    for (int i = 0; i < count; ++i) {
+        p[i] = v[i];
+    }
 #endif
 }
 template <bool full, typename T>
 inline Vector<T> load_lanes(const T* p, int count) {
-    if constexpr (full) return load(p);
+    if constexpr (full) {
+        return load(p);
+    }
     return load_partial(p, count);
 }
 template <bool full, typename T>
@@ -129,7 +139,9 @@ inline Wide<T> load_wide(const T* p, int count) {
             } else {
 #if defined(__AVX512F__)
                 const auto mask = ((1u << count) - 1u) >> (i * width<double>);
-                half = (HalfVector)_mm256_maskz_loadu_ps(static_cast<__mmask8>(mask), p + i * width<double>);
+                half = (HalfVector)_mm256_maskz_loadu_ps(
+                    static_cast<__mmask8>(mask), p + i * width<double>
+                );
 #else
                 for (int j = i * width<double>; j < count && j < (i + 1) * width<double>; ++j) {
                     half[j - i * width<double>] = p[j];
@@ -157,7 +169,9 @@ inline void store_narrow(T* p, const Wide<T>& w, int count) {
             } else {
 #if defined(__AVX512F__)
                 const auto mask = ((1u << count) - 1u) >> (i * width<double>);
-                _mm256_mask_storeu_ps(p + i * width<double>, static_cast<__mmask8>(mask), (__m256)half);
+                _mm256_mask_storeu_ps(
+                    p + i * width<double>, static_cast<__mmask8>(mask), (__m256)half
+                );
 #else
                 for (int j = i * width<double>; j < count && j < (i + 1) * width<double>; ++j) {
                     p[j] = half[j - i * width<double>];
@@ -177,12 +191,15 @@ inline double sum_lanes(Vector<double> v) {
     double lane[width<double>];
     __builtin_memcpy(lane, &v, sizeof(v));
     for (int half = width<double> / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+        for (int i = 0; i < half; ++i) {
+            lane[i] += lane[i + half];
+        }
     }
     return lane[0];
 }
 
-/// `v` as rounded to memory precision: stops the compiler from fusing the product behind it into a later sum.
+/// `v` as rounded to memory precision: stops the compiler from fusing the product behind it into a
+/// later sum.
 inline Vector<double> rounded(Vector<double> v) {
 #if defined(__x86_64__)
     __asm__("" : "+v"(v));
@@ -199,7 +216,9 @@ inline Vector<double> product_error(Vector<double> a, Vector<double> b, Vector<d
 #elif defined(__AVX2__)
     return (Vector<double>)_mm256_fmsub_pd((__m256d)a, (__m256d)b, (__m256d)product);
 #elif defined(__aarch64__)
-    return (Vector<double>)vfmaq_f64(vnegq_f64((float64x2_t)product), (float64x2_t)a, (float64x2_t)b);
+    return (Vector<double>)vfmaq_f64(
+        vnegq_f64((float64x2_t)product), (float64x2_t)a, (float64x2_t)b
+    );
 #else
     // Veltkamp splitting: no fused multiply-add in the baseline instruction set.
     const double splitter = 134217729.0;
@@ -210,7 +229,8 @@ inline Vector<double> product_error(Vector<double> a, Vector<double> b, Vector<d
 #endif
 }
 
-/// Compensated sums and dot products (Ogita, Rump and Oishi 2005): as accurate as twice the working precision.
+/// Compensated sums and dot products (Ogita, Rump and Oishi 2005): as accurate as twice the working
+/// precision.
 struct CompensatedSum {
     Vector<double> high = {}, low = {};
     void add(Vector<double> value) {
@@ -241,7 +261,9 @@ struct DoubleDouble {
             add(lanes.low[i]);
         }
     }
-    double value() const { return high + low; }
+    double value() const {
+        return high + low;
+    }
 };
 
 }  // namespace physcon::PHYSCON_ISA_NAMESPACE

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dense algebra of rank size, in double precision: factorisation with row dropping, triangular solves.
+// Dense algebra of rank size, in double precision: factorisation with row dropping, triangular
+// solves.
 #pragma once
 
 #include "../condition.hpp"
@@ -12,7 +13,9 @@ inline constexpr double epsilon64 = 2.220446049250313e-16;
 template <typename T>
 inline constexpr double epsilon = sizeof(T) == 4 ? 1.1920928955078125e-07 : epsilon64;
 
-inline bool finite(double x) { return x - x == 0; }
+inline bool finite(double x) {
+    return x - x == 0;
+}
 
 // `Rank` is int64_t, or a std::integral_constant so that small systems unroll.
 
@@ -20,14 +23,22 @@ inline bool finite(double x) { return x - x == 0; }
 template <typename Body>
 inline void with_rank(int64_t rank, Body&& body) {
     switch (rank) {
-        case 2: return body(std::integral_constant<int64_t, 2>{});
-        case 3: return body(std::integral_constant<int64_t, 3>{});
-        case 4: return body(std::integral_constant<int64_t, 4>{});
-        case 5: return body(std::integral_constant<int64_t, 5>{});
-        case 6: return body(std::integral_constant<int64_t, 6>{});
-        case 7: return body(std::integral_constant<int64_t, 7>{});
-        case 8: return body(std::integral_constant<int64_t, 8>{});
-        default: return body(rank);
+        case 2:
+            return body(std::integral_constant<int64_t, 2>{});
+        case 3:
+            return body(std::integral_constant<int64_t, 3>{});
+        case 4:
+            return body(std::integral_constant<int64_t, 4>{});
+        case 5:
+            return body(std::integral_constant<int64_t, 5>{});
+        case 6:
+            return body(std::integral_constant<int64_t, 6>{});
+        case 7:
+            return body(std::integral_constant<int64_t, 7>{});
+        case 8:
+            return body(std::integral_constant<int64_t, 8>{});
+        default:
+            return body(rank);
     }
 }
 
@@ -36,21 +47,25 @@ inline double inverse_pivot(const double* cholesky, int64_t rank, int64_t k) {
     return 1.0 / cholesky[k * rank + k];
 }
 
-/// x <- L^-1 x.
-inline void solve_lower(const double* cholesky, int64_t rank, double* x) {
-    for (int64_t k = 0; k < rank; ++k) {
+/// x <- L^-1 x for the leading `count` rows.
+inline void solve_lower(const double* cholesky, int64_t rank, int64_t count, double* x) {
+    for (int64_t k = 0; k < count; ++k) {
         double value = x[k];
-        for (int64_t j = 0; j < k; ++j) value -= cholesky[k * rank + j] * x[j];
+        for (int64_t j = 0; j < k; ++j) {
+            value -= cholesky[k * rank + j] * x[j];
+        }
         x[k] = value * inverse_pivot(cholesky, rank, k);
     }
 }
 
-/// x <- L^-T x.
-inline void solve_upper(const double* cholesky, int64_t rank, double* x) {
-    for (int64_t k = rank - 1; k >= 0; --k) {
+/// x <- L^-T x for the leading `count` rows.
+inline void solve_upper(const double* cholesky, int64_t rank, int64_t count, double* x) {
+    for (int64_t k = count - 1; k >= 0; --k) {
         const double value = x[k] * inverse_pivot(cholesky, rank, k);
         x[k] = value;
-        for (int64_t j = 0; j < k; ++j) x[j] -= cholesky[k * rank + j] * value;
+        for (int64_t j = 0; j < k; ++j) {
+            x[j] -= cholesky[k * rank + j] * value;
+        }
     }
 }
 
@@ -59,41 +74,70 @@ template <typename Rank>
 inline void invert_lower(const double* cholesky, Rank rank, double* inverse) {
     for (int64_t k = 0; k < rank; ++k) {
         double* row = inverse + k * rank;
-        for (int64_t j = 0; j < rank; ++j) row[j] = 0;
+        for (int64_t j = 0; j < rank; ++j) {
+            row[j] = 0;
+        }
         for (int64_t i = 0; i < k; ++i) {
             const double factor = cholesky[k * rank + i];
             const double* other = inverse + i * rank;
-            for (int64_t j = 0; j <= i; ++j) row[j] -= factor * other[j];
+            for (int64_t j = 0; j <= i; ++j) {
+                row[j] -= factor * other[j];
+            }
         }
         const double pivot = inverse_pivot(cholesky, rank, k);
-        for (int64_t j = 0; j < k; ++j) row[j] *= pivot;
+        for (int64_t j = 0; j < k; ++j) {
+            row[j] *= pivot;
+        }
         row[k] = pivot;
     }
 }
 
-/// Row-order Cholesky factor of `gram` (lower triangle read), equilibrated by its diagonal. A row whose scaled
-/// pivot is at most 16 max(rank, 4) eps depends on earlier rows: it gets an infinite pivot and zeros, which
-/// removes it from every later solve; `dependence` keeps what its row of the factor was. Returns the smallest
-/// accepted scaled pivot. Right-looking: the inner loops are updates of contiguous rows. `column` is scratch.
+/// What the rounding of a Gram matrix of this rank may add to a pivot, relative to what the pivot
+/// came from.
+inline double pivot_rounding(int64_t rank) {
+    return 16.0 * static_cast<double>(larger<int64_t>(rank, 4)) * epsilon64;
+}
+
+/// Row-order Cholesky factor of `gram` (lower triangle read). A row whose pivot is at most the
+/// rounding of gram_kk + sum_j c_j^2 gram_jj, c being the coefficients with which earlier rows
+/// combine to it, depends on them: it gets an infinite pivot and zeros, which removes it from every
+/// later solve; `dependence` keeps what its row of the factor was. Returns the smallest accepted
+/// pivot relative to gram_kk. Right-looking: the inner loops are updates of contiguous rows.
+/// `column` is scratch.
 template <typename Rank>
 inline double factor_dropping(
     const double* gram, Rank rank, double* cholesky, double* dependence, double* column
 ) {
-    const double threshold = 16.0 * static_cast<double>(larger<int64_t>(rank, 4)) * epsilon64;
+    const double threshold = pivot_rounding(rank);
+    constexpr double suspicious = 1e-4;  // smaller relative pivots are worth the coefficients
     double smallest = 1;
     for (int64_t k = 0; k < rank; ++k) {
-        for (int64_t j = 0; j < rank; ++j) cholesky[k * rank + j] = j <= k ? gram[k * rank + j] : 0;
+        for (int64_t j = 0; j < rank; ++j) {
+            cholesky[k * rank + j] = j <= k ? gram[k * rank + j] : 0;
+        }
     }
     for (int64_t k = 0; k < rank; ++k) {
         double* row = cholesky + k * rank;
         const double scale = gram[k * rank + k], remaining = row[k];
-        if (!(remaining > threshold * scale)) {
+        double size = scale;
+        if (remaining < suspicious * scale) {
+            for (int64_t j = 0; j < k; ++j) {
+                column[j] = row[j];
+            }
+            solve_upper(cholesky, rank, k, column);
+            for (int64_t j = 0; j < k; ++j) {
+                size += column[j] * column[j] * gram[j * rank + j];
+            }
+        }
+        if (!(remaining > threshold * size)) {
             for (int64_t j = 0; j < k; ++j) {
                 dependence[k * rank + j] = row[j];
                 row[j] = 0;
             }
             row[k] = infinity;
-            for (int64_t i = k + 1; i < rank; ++i) cholesky[i * rank + k] = 0;
+            for (int64_t i = k + 1; i < rank; ++i) {
+                cholesky[i * rank + k] = 0;
+            }
             continue;
         }
         smallest = smaller(smallest, remaining / scale);
@@ -103,22 +147,31 @@ inline double factor_dropping(
             double* other = cholesky + i * rank;
             const double factor = other[k] * inverse;
             other[k] = column[i] = factor;
-            for (int64_t j = k + 1; j <= i; ++j) other[j] -= factor * column[j];
+            for (int64_t j = k + 1; j <= i; ++j) {
+                other[j] -= factor * column[j];
+            }
         }
     }
     return smallest;
 }
 
-/// x <- x + W' W b for the inverse factor W = L^-1, that is A^-1 b. `work` is scratch of the size of x.
+/// x <- x + W' W b for the inverse factor W = L^-1, that is A^-1 b. `work` is scratch of the size
+/// of x.
 template <typename Rank>
-inline void add_solution(const double* inverse, Rank rank, const double* b, double* work, double* x) {
+inline void add_solution(
+    const double* inverse, Rank rank, const double* b, double* work, double* x
+) {
     for (int64_t k = 0; k < rank; ++k) {
         double sum = 0;
-        for (int64_t j = 0; j <= k; ++j) sum += inverse[k * rank + j] * b[j];
+        for (int64_t j = 0; j <= k; ++j) {
+            sum += inverse[k * rank + j] * b[j];
+        }
         work[k] = sum;
     }
     for (int64_t k = 0; k < rank; ++k) {
-        for (int64_t j = 0; j <= k; ++j) x[j] += work[k] * inverse[k * rank + j];
+        for (int64_t j = 0; j <= k; ++j) {
+            x[j] += work[k] * inverse[k * rank + j];
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Register tiles. Blocks of `block` points are packed row by row, padded with zeros to whole tiles, so that the
-// inner loops have neither tails nor branches.
+// Register tiles. Blocks of `block` points are packed row by row, padded with zeros to whole tiles,
+// so that the inner loops have neither tails nor branches.
 #pragma once
 
 #include "simd.hpp"
@@ -8,19 +8,27 @@
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 
 inline constexpr int tile_rows = 4;
-inline constexpr int64_t block = 128;  // points packed at once: a row of a block is 8 vectors of 512 bits in float
+inline constexpr int64_t block =
+    128;  // points packed at once: a row of a block is 8 vectors of 512 bits in float
 
-inline int64_t tiles(int64_t rank) { return (rank + tile_rows - 1) / tile_rows; }
-inline int64_t padded_rank(int64_t rank) { return tiles(rank) * tile_rows; }
+inline int64_t tiles(int64_t rank) {
+    return (rank + tile_rows - 1) / tile_rows;
+}
+inline int64_t padded_rank(int64_t rank) {
+    return tiles(rank) * tile_rows;
+}
 
-/// Doubles in the accumulators of all 4 x 4 tiles of a rank x rank Gram matrix (lower tiles only, or all).
+/// Doubles in the accumulators of all 4 x 4 tiles of a rank x rank Gram matrix (lower tiles only,
+/// or all).
 inline int64_t gram_lanes(int64_t rank, bool lower) {
     const int64_t count = lower ? tiles(rank) * (tiles(rank) + 1) / 2 : tiles(rank) * tiles(rank);
     return count * tile_rows * tile_rows * width<double>;
 }
 
 /// lanes += left right' over one packed block; lanes hold one vector per entry, tile after tile.
-inline void gram_block(const double* left, const double* right, int64_t rank, bool lower, double* lanes) {
+inline void gram_block(
+    const double* left, const double* right, int64_t rank, bool lower, double* lanes
+) {
     using V = Vector<double>;
     for (int64_t ti = 0; ti < tiles(rank); ++ti) {
         const double* a = left + ti * tile_rows * block;
@@ -29,10 +37,14 @@ inline void gram_block(const double* left, const double* right, int64_t rank, bo
             V sum[tile_rows][tile_rows] = {};
             for (int64_t p = 0; p < block; p += width<double>) {
                 V x[tile_rows];
-                for (int i = 0; i < tile_rows; ++i) x[i] = load(a + i * block + p);
+                for (int i = 0; i < tile_rows; ++i) {
+                    x[i] = load(a + i * block + p);
+                }
                 for (int j = 0; j < tile_rows; ++j) {
                     const V y = load(b + j * block + p);
-                    for (int i = 0; i < tile_rows; ++i) sum[i][j] += x[i] * y;
+                    for (int i = 0; i < tile_rows; ++i) {
+                        sum[i][j] += x[i] * y;
+                    }
                 }
             }
             for (int i = 0; i < tile_rows; ++i) {
@@ -52,17 +64,22 @@ inline void gram_finish(const double* lanes, int64_t rank, bool lower, double* g
             for (int i = 0; i < tile_rows; ++i) {
                 for (int j = 0; j < tile_rows; ++j, lanes += width<double>) {
                     const int64_t row = ti * tile_rows + i, column = tj * tile_rows + j;
-                    if (row >= rank || column >= rank || (lower && column > row)) continue;
+                    if (row >= rank || column >= rank || (lower && column > row)) {
+                        continue;
+                    }
                     gram[row * rank + column] = sum_lanes(load(lanes));
-                    if (lower) gram[column * rank + row] = gram[row * rank + column];
+                    if (lower) {
+                        gram[column * rank + row] = gram[row * rank + column];
+                    }
                 }
             }
         }
     }
 }
 
-/// Small matrices as the tiles read them: for each group of 4 rows, column after column, 4 entries each.
-/// `columns_of(group)` entries are kept: all of them, or those up to the diagonal of a lower triangle.
+/// Small matrices as the tiles read them: for each group of 4 rows, column after column, 4 entries
+/// each. `columns_of(group)` entries are kept: all of them, or those up to the diagonal of a lower
+/// triangle.
 template <typename T>
 inline void pack_matrix(const double* matrix, int64_t rank, T* packed) {
     for (int64_t group = 0; group < tiles(rank); ++group) {
@@ -75,19 +92,30 @@ inline void pack_matrix(const double* matrix, int64_t rank, T* packed) {
     }
 }
 
-/// Four rows of matrix * x for `vectors` vectors of points starting at `p`: sum[i][v] = sum_j matrix[i][j] x[j].
+/// Four rows of matrix * x for `vectors` vectors of points starting at `p`: sum[i][v] = sum_j
+/// matrix[i][j] x[j].
 template <int vectors, typename T>
 inline void multiply_tile(
-    const T* packed, const T* x, int64_t x_stride, int64_t columns, Vector<T> (&sum)[tile_rows][vectors]
+    const T* packed,
+    const T* x,
+    int64_t x_stride,
+    int64_t columns,
+    Vector<T> (&sum)[tile_rows][vectors]
 ) {
     for (int i = 0; i < tile_rows; ++i) {
-        for (int v = 0; v < vectors; ++v) sum[i][v] = Vector<T>{};
+        for (int v = 0; v < vectors; ++v) {
+            sum[i][v] = Vector<T>{};
+        }
     }
     for (int64_t j = 0; j < columns; ++j, packed += tile_rows, x += x_stride) {
         Vector<T> value[vectors];
-        for (int v = 0; v < vectors; ++v) value[v] = load(x + v * width<T>);
+        for (int v = 0; v < vectors; ++v) {
+            value[v] = load(x + v * width<T>);
+        }
         for (int i = 0; i < tile_rows; ++i) {
-            for (int v = 0; v < vectors; ++v) sum[i][v] += packed[i] * value[v];
+            for (int v = 0; v < vectors; ++v) {
+                sum[i][v] += packed[i] * value[v];
+            }
         }
     }
 }

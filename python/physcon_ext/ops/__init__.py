@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Typed, differentiable wrappers of ``torch.ops.physcon``: one file per op, plain tensors in and out."""
+"""Typed, differentiable wrappers of ``torch.ops.physcon``: one file per op, tensors in and out."""
 
 from physcon_ext.ops.banded_product import banded_product
 from physcon_ext.ops.condition_banded import condition_banded

@@ -22,9 +22,7 @@ def check_tensors(op: str, **tensors: Tensor) -> list[Tensor]:
     """
     for name, t in tensors.items():
         if not isinstance(t, Tensor):
-            raise TypeError(
-                f"{op}: expected {name} to be a torch.Tensor, got {type(t).__name__}"
-            )
+            raise TypeError(f"{op}: expected {name} to be a torch.Tensor, got {type(t).__name__}")
     first_name, first = next(iter(tensors.items()))
     if first.device.type not in ("cpu", "meta"):
         raise ValueError(
@@ -93,9 +91,7 @@ def broadcast(op: str, **arguments: tuple[Tensor, tuple[int, ...], bool]) -> lis
             batch = torch.broadcast_shapes(*batches)
         except RuntimeError:
             shapes = ", ".join(f"{k} {tuple(t.shape)}" for k, (t, _, _) in arguments.items())
-            raise ValueError(
-                f"{op}: expected batch axes that broadcast, got {shapes}"
-            ) from None
+            raise ValueError(f"{op}: expected batch axes that broadcast, got {shapes}") from None
     return [
         t if own == batch or (shared and not own) else t.expand(*batch, *rest)
         for (t, rest, shared), own in zip(arguments.values(), batches, strict=True)

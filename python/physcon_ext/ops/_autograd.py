@@ -96,7 +96,7 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
             return (*(None,) * count, *rest)
         given = tuple(g is not None for g in grads)
         present = tuple(g for g in grads if g is not None)
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or unrecorded((*inputs, *present)):
             found = first_order(ctx.flags, needed, given, inputs, output, present)
         else:
             adjoint = _Adjoint(ctx.flags, needed, given, len(inputs), len(output))
@@ -129,7 +129,7 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
         def function(*arguments: Tensor) -> Tensors:
             upstream, primal = arguments[:amount], arguments[amount:]
             formula = spec.formula((*primal, *inputs[count:]), flags, output)
-            results, pull = torch.func.vjp(formula, *primal)
+            results, pull, *_ = torch.func.vjp(formula, *primal)
             cotangents = unpack(given, upstream)
             filled = [
                 torch.zeros_like(r) if c is None else c.to(r.dtype)
@@ -161,7 +161,7 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
             inputs, output, present = call.split(ctx.saved_tensors)
             amount = len(present)
             function = pullback(call.flags, call.given, inputs, output)
-            results, pull = torch.func.vjp(function, *present, *inputs[:count])
+            results, pull, *_ = torch.func.vjp(function, *present, *inputs[:count])
             filled = tuple(
                 torch.zeros_like(r) if c is None or not n else c
                 for r, c, n in zip(results, cotangents, call.needed, strict=True)
@@ -172,14 +172,14 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
             return (None, *primal, *nothing, *upstream)
 
         @staticmethod
-        def jvp(ctx: Any, _: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        def jvp(ctx: Any, call_tangent: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
             call = ctx.call
             inputs, output, present = call.split(ctx.saved_tensors)
             function = pullback(call.flags, call.given, inputs, output)
             primal = (*present, *inputs[:count])
             moving = (*tangents[len(inputs) + len(output) :][: len(present)], *tangents[:count])
-            results, pull = torch.func.vjp(function, *primal)
-            _, push = torch.func.vjp(pull, tuple(torch.zeros_like(r) for r in results))
+            results, pull, *_ = torch.func.vjp(function, *primal)
+            push = torch.func.vjp(pull, tuple(torch.zeros_like(r) for r in results))[1]
             filled = tuple(
                 torch.zeros_like(x) if t is None else t for x, t in zip(primal, moving, strict=True)
             )
@@ -208,9 +208,9 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
             inputs, output = saved[: spec.tensors], saved[spec.tensors :]
             formula = spec.formula(inputs, ctx.flags, output)
             # The pullback is linear in its upstream argument, and its transpose is the tangent map.
-            _, pull = torch.func.vjp(formula, *inputs[:count])
+            pull = torch.func.vjp(formula, *inputs[:count])[1]
             zeros = tuple(torch.zeros_like(o) for o in output[: spec.outputs])
-            _, push = torch.func.vjp(pull, zeros)
+            push = torch.func.vjp(pull, zeros)[1]
             filled = tuple(
                 torch.zeros_like(x) if t is None else t
                 for x, t in zip(inputs[:count], tangents[:count], strict=True)
@@ -223,17 +223,26 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
     def call(*arguments: Any) -> Tensors:
         if torch.compiler.is_compiling():
             return tuple(raw(*arguments))
+        if transformed():
+            return tuple(_Function.apply(*arguments))
         if unrecorded(arguments[:count]):
             with torch._C._AutoDispatchBelowAutograd():
                 return tuple(raw(*arguments))
-        return tuple(_Function.apply(*arguments))
+        output = raw(*arguments)
+        constant = (t.detach() for t in output[spec.outputs :])
+        return (*output[: spec.outputs], *constant)
 
     return call
 
 
+def transformed() -> bool:
+    """Whether a transform of ``torch.func`` or forward mode is at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
 def unrecorded(arguments: Sequence[Tensor]) -> bool:
     """Whether no derivative of any kind is being recorded: the op can skip everything above it."""
-    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+    if transformed():
         return False
     return not (torch.is_grad_enabled() and any(t.requires_grad for t in arguments))
 

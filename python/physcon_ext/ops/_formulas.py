@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Conditioning by differentiable tensor operations, linear in the number of points where that is possible.
+"""Conditioning by differentiable tensor operations, linear in the number of points where possible.
 
 Only derivatives of derivatives and forward mode use these; values come from the compiled ops.
 Rows that the op dropped are masked, so they stay dropped.

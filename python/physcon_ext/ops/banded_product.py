@@ -139,8 +139,8 @@ class _BandedProduct(torch.autograd.Function):
             + _spread(stencil, _differences(dc, y) / v)
             - _spread(stencil, d * dv[..., None, :] / v**2)
         )
-        moved = banded_product(variance, stencil, noise, dx - change - _spread(stencil, _differences(stencil, pull) / v))
-        return moved + pull
+        lost = change + _spread(stencil, _differences(stencil, pull) / v)
+        return banded_product(variance, stencil, noise, dx - lost) + pull
 
 
 torch.library.register_autograd(_NAME, _backward, setup_context=_setup_raw)

@@ -58,7 +58,9 @@ def condition_banded(
         _NAME, mean=mean, variance=variance, stencil=stencil, target=target, noise=noise
     )
     if mean.ndim < 1 or mean.shape[-1] < 3:
-        raise ValueError(f"{_NAME}: expected mean to have shape (..., n), n >= 3, got {tuple(mean.shape)}")
+        raise ValueError(
+            f"{_NAME}: expected mean to have shape (..., n), n >= 3, got {tuple(mean.shape)}"
+        )
     n = mean.shape[-1]
     noise = noise.expand(n - 2) if noise.ndim == 0 else noise
     arguments = broadcast(

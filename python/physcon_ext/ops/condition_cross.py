@@ -73,9 +73,7 @@ def condition_cross(
     mean, variance, cross, rows, target, noise = check_tensors(
         _NAME, mean=mean, variance=variance, cross=cross, rows=rows, target=target, noise=noise
     )
-    mean, variance, rows, target, noise = fit(
-        _NAME, mean, rows, target, noise, variance=variance
-    )
+    mean, variance, rows, target, noise = fit(_NAME, mean, rows, target, noise, variance=variance)
     shape = (rows.shape[-2], mean.shape[-1])
     mean, variance, cross, target = broadcast(
         _NAME,
@@ -92,7 +90,7 @@ def condition_cross(
 def _with_empty_covariance(result: tuple[Tensor, ...]) -> Conditioned:
     mean = result[0]
     empty = mean.new_empty(*mean.shape[:-1], 0, mean.shape[-1])
-    return Conditioned(*result[:3], empty, *result[3:])
+    return Conditioned._make((*result[:3], empty, *result[3:]))
 
 
 def _adjoint(
@@ -129,7 +127,7 @@ def _formula(
     (factor,) = flags
 
     def function(*arguments: Tensor) -> tuple[Tensor, ...]:
-        m, v, f = _formulas.condition(*arguments, kept)
+        m, v, f = _formulas.condition(*(*arguments, kept))
         return m.to(dtype), v.to(dtype), (f if factor else f[..., :0, :]).to(dtype)
 
     return function

@@ -62,11 +62,11 @@ def condition_dense(
         Conservation and determinism: as `condition_diagonal`.
 
     Example:
-        >>> s = torch.tensor([[2.0, 1.0], [1.0, 2.0]])
+        >>> s = torch.tensor([[4.0, 2.0], [2.0, 4.0]])
         >>> g = torch.tensor([[1.0, 0.0]])
         >>> condition_dense(torch.zeros(2), s, g, torch.ones(1), 0.0).covariance
-        tensor([[0.0000, 0.0000],
-                [0.0000, 1.5000]])
+        tensor([[0., 0.],
+                [0., 3.]])
     """
     noise = as_noise(_NAME, noise, target)
     mean, prior, rows, target, noise = check_tensors(
@@ -89,9 +89,7 @@ def condition_dense(
     m, v, f, dense, _, cholesky, multipliers, info = _apply(
         mean, prior, rows, target, noise, covariance
     )
-    return Conditioned(
-        m, v, f if factor else f[..., :0, :], dense, cholesky, multipliers, info
-    )
+    return Conditioned(m, v, f if factor else f[..., :0, :], dense, cholesky, multipliers, info)
 
 
 def _adjoint(

@@ -82,7 +82,9 @@ def fit(
 ) -> list[Tensor]:
     """Broadcast ``mean, *points, rows, target, noise`` against each other."""
     if mean.ndim < 1 or mean.shape[-1] < 1:
-        raise ValueError(f"{op}: expected mean to have shape (..., n), n >= 1, got {tuple(mean.shape)}")
+        raise ValueError(
+            f"{op}: expected mean to have shape (..., n), n >= 1, got {tuple(mean.shape)}"
+        )
     if rows.ndim < 2 or rows.shape[-2] < 1:
         raise ValueError(
             f"{op}: expected rows to have shape (..., r, n), r >= 1, got {tuple(rows.shape)}"
