@@ -576,7 +576,8 @@ class Forward {
         T *mean_out = a_.mean_out + b * n_, *variance_out = a_.variance_out + b * n_;
         T* factor = a_.factor_out == nullptr ? nullptr : a_.factor_out + b * n_;
         const double alpha = multipliers(b)[0], root = s.inverse[0];
-        const T square = static_cast<T>(root * root), kept = static_cast<T>(1 - joseph_leverage);
+        // Scaled before it is squared: rows of any unit stay in the range of T.
+        const T scale = static_cast<T>(root), kept = static_cast<T>(1 - joseph_leverage);
         Vector<T> cancels = {};
         const auto step = [&](auto full, int64_t p, int count) {
             constexpr bool is_full = decltype(full)::value;
@@ -594,7 +595,7 @@ class Forward {
             }
             const Vector<T> prior = load_lanes<is_full>(v + p, count),
                             source = load_lanes<is_full>(c + p, count);
-            const Vector<T> removed = source * source * square;
+            const Vector<T> scaled = source * scale, removed = scaled * scaled;
             const Vector<T> result = lower_ ? prior - prior * (prior * removed) : prior - removed;
             store_lanes<is_full>(variance_out + p, result, count);
             cancels = result < kept * prior ? Vector<T>{} + 1 : cancels;

@@ -18,7 +18,7 @@ from physcon_ext.ops._autograd import (
     register_vmap,
     sum_batch,
 )
-from physcon_ext.ops.condition_diagonal import fake_rank_sized, fit, noise_gradient, symmetric
+from physcon_ext.ops.condition_diagonal import both_sides, fake_rank_sized, fit, noise_gradient
 from physcon_ext.reference.results import Conditioned
 
 
@@ -92,6 +92,11 @@ def condition_dense(
     return Conditioned(m, v, f if factor else f[..., :0, :], dense, cholesky, multipliers, info)
 
 
+def symmetric(matrix: Tensor) -> Tensor:
+    """The symmetric part: what a symmetric matrix sees of a gradient."""
+    return (matrix + matrix.mT) / 2
+
+
 def _adjoint(
     inputs: Sequence[Tensor],
     flags: tuple[Any, ...],
@@ -102,18 +107,17 @@ def _adjoint(
     mean, prior, rows, target, noise = inputs
     _, _, factor, dense, cross, cholesky, multipliers, _ = outputs
     grad_mean, grad_variance, grad_factor, grad_covariance = upstream
-    q = torch.zeros_like(prior)
+    through = torch.zeros_like(factor) if grad_factor is None else grad_factor
     if grad_covariance is not None and dense.shape[-2]:
-        q = symmetric(grad_covariance)
+        through = through - both_sides(factor, grad_covariance)
     if grad_variance is not None:
-        q = q + torch.diag_embed(grad_variance)  # the variance output is the diagonal of S'
-    through = -2 * factor @ q
+        through = through - 2 * factor * grad_variance[..., None, :]
     zero = torch.zeros_like(mean)
     mean_bar, _, cross_bar, rows_bar, target_bar, noise_bar = (
         torch.ops.physcon.condition_cross_backward(
             zero if grad_mean is None else grad_mean,
             zero,
-            through if grad_factor is None else through + grad_factor,
+            through,
             mean,
             prior.diagonal(dim1=-2, dim2=-1),
             cross,
@@ -125,12 +129,18 @@ def _adjoint(
             needed[2],
         )
     )
-    # C = G S, and S is symmetric.
+    # C = G S and S' = S - V' V, S symmetric; the variance output is the diagonal of S'.
+    prior_bar = rows.mT @ cross_bar
+    if grad_covariance is not None and dense.shape[-2]:
+        prior_bar = prior_bar + grad_covariance
+    prior_bar = symmetric(prior_bar)
+    if grad_variance is not None:
+        prior_bar = prior_bar + torch.diag_embed(grad_variance)
     if needed[2]:
         rows_bar = rows_bar + sum_batch(cross_bar @ prior, rows)
     return (
         mean_bar,
-        q + symmetric(rows.mT @ cross_bar),
+        prior_bar,
         rows_bar,
         target_bar,
         noise_gradient(noise_bar, noise, target),

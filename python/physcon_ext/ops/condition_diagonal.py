@@ -108,9 +108,9 @@ def noise_gradient(full: Tensor, noise: Tensor, target: Tensor) -> Tensor:
     return full if noise.ndim > target.ndim else full.diagonal(dim1=-2, dim2=-1)
 
 
-def symmetric(grad: Tensor) -> Tensor:
-    """The part of a gradient that a symmetric matrix sees."""
-    return (grad + grad.mT) / 2
+def both_sides(factor: Tensor, grad: Tensor) -> Tensor:
+    """``V (Q + Q^T)``: what ``V^T V`` hands back to ``V``, without an ``n x n`` temporary."""
+    return factor @ grad + factor @ grad.mT
 
 
 def _adjoint(
@@ -127,9 +127,8 @@ def _adjoint(
     grad_variance = torch.zeros_like(mean) if grad_variance is None else grad_variance
     if grad_covariance is not None and covariance.shape[-2]:
         # S' = diag(s) - V' V. Its diagonal is the variance output, the rest goes through V.
-        q = symmetric(grad_covariance)
-        diagonal = q.diagonal(dim1=-2, dim2=-1)
-        through = 2 * (factor * diagonal[..., None, :] - factor @ q)
+        diagonal = grad_covariance.diagonal(dim1=-2, dim2=-1)
+        through = 2 * factor * diagonal[..., None, :] - both_sides(factor, grad_covariance)
         grad_factor = through if grad_factor is None else grad_factor + through
         grad_variance = grad_variance + diagonal
     *grads, noise_bar = torch.ops.physcon.condition_diagonal_backward(
