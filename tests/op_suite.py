@@ -33,7 +33,7 @@ DTYPES = [torch.float32, torch.float64]
 NOISES = ["zero", "scalar", "row", "matrix"]
 
 
-# ---- small helpers -------------------------------------------------------------------------------
+# ---- small tools ---------------------------------------------------------------------------------
 
 
 def seeded(*key: object) -> torch.Generator:

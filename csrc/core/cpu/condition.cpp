@@ -12,6 +12,10 @@
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 namespace {
 
+// Rows shared by the batch are handled for this many items at once, up to this rank: beyond it the
+// products of rows outgrow the cache.
+constexpr int64_t group_items = 16;
+constexpr int64_t pairwise_rank = 16;
 constexpr int correction_limit = 6;
 constexpr int refinements =
     2;  // of alpha in the rank-sized system; the second serves ill-conditioned rows
@@ -38,11 +42,16 @@ class Forward {
                   ? smaller<int64_t>(larger(executor.threads, 1), larger<int64_t>(args.batch, 1))
                   : larger(executor.threads, 1)
           ),
+          pairwise_(
+              sizeof(T) == 4 && lower_ && by_item_ && args.rows.stride == 0 &&
+              args.batch >= tile_rows && rank_ >= 2 && rank_ <= pairwise_rank &&
+              args.covariance_out == nullptr
+          ),
           arena_(workspace) {
         const int64_t pr = padded_rank(rank_);
         states_ = arena_.take<State>(slots_);
         for (int64_t s = 0; s < slots_; ++s) {
-            State state;
+            State state = {};
             if (by_item_ || s == 0) {
                 state.partial = arena_.take<double>(chunks_ * partial_size());
                 state.gram = arena_.take<double>(rank_ * rank_);
@@ -62,12 +71,25 @@ class Forward {
                 state.diagonal = first.diagonal, state.left_packed = first.left_packed;
             }
             state.left = arena_.take<double>(pr * block);
-            state.right = lower_ ? state.left : arena_.take<double>(pr * block);
+            state.right = arena_.take<double>(pr * block);
             state.lanes = arena_.take<double>(gram_lanes(rank_, lower_) + rank_ * width<double>);
             state.packed = arena_.take<double>(pr * pr);
             state.points = arena_.take<double>(pr * block);
             state.gain = arena_.take<double>(rank_);
             state.four = arena_.take<T>(tile_rows * rank_);
+            if (pairwise_) {
+                state.group.pairs = arena_.take<double>(padded_rank(pair_count()) * block);
+                state.group.weights = arena_.take<double>(group_items * block);
+                state.group.values = arena_.take<double>(group_items * block);
+                state.group.pair_lanes =
+                    arena_.take<double>(product_lanes(group_items, pair_count(), false));
+                state.group.row_lanes =
+                    arena_.take<double>(product_lanes(group_items, rank_, false));
+                state.group.partial = arena_.take<double>(group_items * chunks_ * partial_size());
+                state.group.inverse = arena_.take<double>(group_items * rank_ * rank_);
+                state.group.packed = arena_.take<T>(group_items * pr * pr);
+                state.group.flags = arena_.take<Flags>(group_items);
+            }
             if (s == 0) {
                 measured_ = state;
             }
@@ -88,6 +110,15 @@ class Forward {
         for (int64_t s = 0; s < slots_; ++s) {
             zero_padding(states_[s]);
         }
+        if (pairwise_) {
+            const int64_t groups = (a_.batch + group_items - 1) / group_items;
+            run_indices(executor_, groups, [&](int64_t slot, int64_t i) {
+                items(
+                    states_[slot], i * group_items, smaller(group_items, a_.batch - i * group_items)
+                );
+            });
+            return;
+        }
         if (by_item_) {
             run_indices(executor_, a_.batch, [&](int64_t slot, int64_t b) {
                 item(states_[slot], b);
@@ -104,7 +135,13 @@ class Forward {
         bool wide;  // apply the inverse factor in double precision
         bool finite;
     };
+    struct Group {
+        double *pairs, *weights, *values, *pair_lanes, *row_lanes, *partial, *inverse;
+        T* packed;
+        Flags* flags;
+    };
     struct State {
+        Group group;  // rows shared by the batch only
         double *partial, *gram, *factored, *inverse, *vectors;
         Flags* flags;
         T *diagonal, *left_packed;                              // dense prior only
@@ -213,6 +250,119 @@ class Forward {
         }
     }
 
+    // ---- rows shared by the batch
+    // ----------------------------------------------------------------- A = sum_i s_i g_i g_i': the
+    // products of rows are made once for a group of items. In float data every product of two
+    // weights and a variance is exact before it is added, and it is added in the same order, so an
+    // item gets the bits that it gets alone.
+    int64_t pair_count() const {
+        return rank_ * (rank_ + 1) / 2;
+    }
+    State member(State& s, int64_t i) const {
+        State one = s;
+        one.partial = s.group.partial + i * chunks_ * partial_size();
+        one.inverse = s.group.inverse + i * rank_ * rank_;
+        one.flags = s.group.flags + i;
+        return one;
+    }
+    void items(State& s, int64_t first, int64_t count) const {
+        for (int64_t c = 0; c < chunks_; ++c) {
+            gram_items(s, first, count, c);
+        }
+        const int64_t square = padded_rank(rank_) * padded_rank(rank_);
+        for (int64_t i = 0; i < count; ++i) {
+            State one = member(s, i);
+            solve(one, first + i);
+            if (one.flags->finite && !one.flags->wide) {
+                pack_matrix(one.inverse, rank_, s.group.packed + i * square);
+            }
+        }
+        for (int64_t c = 0; c < chunks_; ++c) {
+            apply_items(s, first, count, c);
+        }
+    }
+
+    void gram_items(State& s, int64_t first, int64_t count, int64_t chunk) const {
+        const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
+        const Group& g = s.group;
+        clear(g.pair_lanes, product_lanes(group_items, pair_count(), false));
+        clear(g.row_lanes, product_lanes(group_items, rank_, false));
+        for (int64_t p = begin; p < end; p += block) {
+            const int64_t size = smaller(block, end - p);
+            pack_rows_wide(s, first, p, size);
+            double* pair = g.pairs;
+            for (int64_t k = 0; k < rank_; ++k) {
+                for (int64_t j = 0; j <= k; ++j, pair += block) {
+                    for (int64_t i = 0; i < block; ++i) {
+                        pair[i] = s.right[k * block + i] * s.right[j * block + i];
+                    }
+                }
+            }
+            clear(pair, (padded_rank(pair_count()) - pair_count()) * block);
+            for (int64_t i = 0; i < count; ++i) {
+                pack_row(variance(s, first + i) + p, size, g.weights + i * block);
+                pack_row(mean(first + i) + p, size, g.values + i * block);
+            }
+            clear(g.weights + count * block, (padded_rank(count) - count) * block);
+            clear(g.values + count * block, (padded_rank(count) - count) * block);
+            product_block(g.weights, count, g.pairs, pair_count(), false, g.pair_lanes);
+            product_block(g.values, count, s.right, rank_, false, g.row_lanes);
+        }
+        for (int64_t i = 0; i < count; ++i) {
+            double* partial = g.partial + (i * chunks_ + chunk) * partial_size();
+            for (int64_t k = 0, pair = 0; k < rank_; ++k) {
+                for (int64_t j = 0; j <= k; ++j, ++pair) {
+                    const double sum =
+                        sum_lanes(load(product_entry(g.pair_lanes, pair_count(), i, pair)));
+                    partial[k * rank_ + j] = partial[j * rank_ + k] = sum;
+                }
+                partial[rank_ * rank_ + k] =
+                    sum_lanes(load(product_entry(g.row_lanes, rank_, i, k)));
+            }
+        }
+    }
+
+    void apply_items(State& s, int64_t first, int64_t count, int64_t chunk) const {
+        const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
+        const int64_t square = padded_rank(rank_) * padded_rank(rank_);
+        for (int64_t p = begin; p < end; p += block) {
+            const int64_t size = smaller(block, end - p);
+            const T* from = rows(first) + p;
+            const T* x = points<T>(s, from, size);
+            const int64_t stride = x == from ? n_ : block;
+            pack_rows_wide(s, first, p, size);
+            for (int64_t i = 0; i < count; ++i) {
+                State one = member(s, i);
+                if (!one.flags->finite || one.flags->wide) {
+                    continue;
+                }
+                mean_block<double>(one, first + i, p, size, s.right, block);
+                const T* packed = s.group.packed + i * square;
+                if (variance_block<T>(one, first + i, p, size, packed, x, stride)) {
+                    repair_variance(one, first + i, p, p + size);
+                }
+            }
+        }
+        for (int64_t i = 0; i < count; ++i) {
+            State one = member(s, i);
+            if (!one.flags->finite || one.flags->wide) {
+                apply(one, first + i, chunk);
+            }
+        }
+    }
+
+    /// right <- G in double precision.
+    void pack_rows_wide(State& s, int64_t b, int64_t p, int64_t count) const {
+        for (int64_t k = 0; k < rank_; ++k) {
+            pack_row(rows(b) + k * n_ + p, count, s.right + k * block);
+        }
+    }
+    static void clear(double* values, int64_t count) {
+        for (int64_t i = 0; i < count; ++i) {
+            values[i] = 0;
+        }
+    }
+
     // ---- dense prior
     // -------------------------------------------------------------------------------------------
     void prepare_dense(State& s, int64_t b) const {
@@ -274,7 +424,7 @@ class Forward {
         if (lower_) {
             const T* v = variance(s, b) + p;
             for (int64_t i = 0; i < count; ++i) {
-                weight[i] = __builtin_sqrt(static_cast<double>(v[i]));
+                weight[i] = v[i];
             }
             for (int64_t i = count; i < block; ++i) {
                 weight[i] = 0;
@@ -282,13 +432,16 @@ class Forward {
         }
         for (int64_t k = 0; k < rank_; ++k) {
             const T* from = rows(b) + k * n_ + p;
-            double* left = s.left + k * block;
-            Vector<double> product = load(products + k * width<double>);
+            double *left = s.left + k * block, *right = s.right + k * block;
+            Vector<double> product = {};
             const auto step = [&](auto full, int64_t i, int lanes) {
                 const Wide<T> g = load_wide<decltype(full)::value>(from + i, lanes);
                 for (int part = 0; part < Wide<T>::parts; ++part, i += width<double>) {
                     product += g.part[part] * load(value + i);
                     store(left + i, lower_ ? g.part[part] * load(weight + i) : g.part[part]);
+                    if (lower_) {
+                        store(right + i, g.part[part]);
+                    }
                 }
             };
             int64_t i = 0;
@@ -302,8 +455,9 @@ class Forward {
             }
             for (; i < block; ++i) {
                 left[i] = 0;
+                right[i] = 0;
             }
-            store(products + k * width<double>, product);
+            store(products + k * width<double>, load(products + k * width<double>) + product);
             if (!lower_) {
                 pack_row(cross(b) + k * n_ + p, count, s.right + k * block);
             }
@@ -915,6 +1069,7 @@ class Forward {
     const bool lower_;    // diagonal prior
     const bool by_item_;  // each item by one thread, or one item after another by all threads
     const int64_t slots_;
+    const bool pairwise_;  // rows shared by the batch: groups of items, products of rows made once
     Arena arena_;
     State* states_ = nullptr;
     State measured_ = {};

@@ -18,21 +18,28 @@ inline int64_t padded_rank(int64_t rank) {
     return tiles(rank) * tile_rows;
 }
 
-/// Doubles in the accumulators of all 4 x 4 tiles of a rank x rank Gram matrix (lower tiles only,
-/// or all).
+/// Doubles in the accumulators of all 4 x 4 tiles of left right' (or its lower tiles only).
+inline int64_t product_lanes(int64_t left_rows, int64_t right_rows, bool lower) {
+    const int64_t rows = tiles(left_rows), columns = tiles(right_rows);
+    return (lower ? rows * (rows + 1) / 2 : rows * columns) * tile_rows * tile_rows * width<double>;
+}
 inline int64_t gram_lanes(int64_t rank, bool lower) {
-    const int64_t count = lower ? tiles(rank) * (tiles(rank) + 1) / 2 : tiles(rank) * tiles(rank);
-    return count * tile_rows * tile_rows * width<double>;
+    return product_lanes(rank, rank, lower);
 }
 
 /// lanes += left right' over one packed block; lanes hold one vector per entry, tile after tile.
-inline void gram_block(
-    const double* left, const double* right, int64_t rank, bool lower, double* lanes
+inline void product_block(
+    const double* left,
+    int64_t left_rows,
+    const double* right,
+    int64_t right_rows,
+    bool lower,
+    double* lanes
 ) {
     using V = Vector<double>;
-    for (int64_t ti = 0; ti < tiles(rank); ++ti) {
+    for (int64_t ti = 0; ti < tiles(left_rows); ++ti) {
         const double* a = left + ti * tile_rows * block;
-        for (int64_t tj = 0; tj < (lower ? ti + 1 : tiles(rank)); ++tj) {
+        for (int64_t tj = 0; tj < (lower ? ti + 1 : tiles(right_rows)); ++tj) {
             const double* b = right + tj * tile_rows * block;
             V sum[tile_rows][tile_rows] = {};
             for (int64_t p = 0; p < block; p += width<double>) {
@@ -55,6 +62,20 @@ inline void gram_block(
             }
         }
     }
+}
+inline void gram_block(
+    const double* left, const double* right, int64_t rank, bool lower, double* lanes
+) {
+    product_block(left, rank, right, rank, lower, lanes);
+}
+
+/// Where product_block keeps the entry (row, column) of a full product.
+inline const double* product_entry(
+    const double* lanes, int64_t right_rows, int64_t row, int64_t column
+) {
+    const int64_t tile = row / tile_rows * tiles(right_rows) + column / tile_rows;
+    const int64_t inside = row % tile_rows * tile_rows + column % tile_rows;
+    return lanes + (tile * tile_rows * tile_rows + inside) * width<double>;
 }
 
 /// Adds up the lanes into a dense (rank, rank) matrix; a lower-only sum is mirrored.
