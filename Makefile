@@ -93,7 +93,7 @@ lint: $(STAMP)-dev
 	@$(PY) tools/check_spdx.py
 	@$(PY) tools/check_text.py
 	$(call say,pyproject.toml)
-	@$(VENV)/bin/validate-pyproject -q pyproject.toml
+	@$(VENV)/bin/validate-pyproject pyproject.toml > /dev/null
 	$(call say,mypy)
 	@$(VENV)/bin/mypy
 
