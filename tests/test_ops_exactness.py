@@ -78,26 +78,18 @@ def test_rows_hold_to_rounding(n: int, r: int, offset: float, dtype: torch.dtype
     assert worst_ratio(rows, post.mean, target) <= BOUND
 
 
-@pytest.mark.parametrize(
-    "dtype",
-    [
-        pytest.param(
-            torch.float32,
-            marks=pytest.mark.xfail(
-                strict=True,
-                raises=AssertionError,
-                reason="float32 has no correction pass, and alpha cancels over twelve decades",
-            ),
-        ),
-        torch.float64,
-    ],
-    ids=["float32", "float64"],
-)
-def test_square_systems_over_twelve_decades_hold_to_rounding(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("offset", [0.0, 1e2, 1e4])
+def test_square_systems_over_twelve_decades_hold_to_rounding(
+    offset: float, dtype: torch.dtype
+) -> None:
     g = torch.Generator().manual_seed(1633607890)  # always the same problem
     scale = 10 ** (6 * torch.rand(5, 1, generator=g, dtype=torch.float64) - 3)
     rows = (independent_rows(g, 5, 5) * scale).to(dtype)
-    mean, target = (normal(g, 5) + 1e4).to(dtype), (normal(g, 5) * scale[:, 0] * 5**0.5).to(dtype)
+    mean, target = (
+        (normal(g, 5) + offset).to(dtype),
+        (normal(g, 5) * scale[:, 0] * 5**0.5).to(dtype),
+    )
     post = ops.condition_diagonal(mean, decades(g, 5).to(dtype), rows, target, 0.0)
     assert worst_ratio(rows, post.mean, target) <= BOUND
 

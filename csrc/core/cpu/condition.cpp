@@ -59,6 +59,7 @@ class Forward {
                 state.inverse = arena_.take<double>(rank_ * rank_);
                 state.vectors = arena_.take<double>(4 * rank_);
                 state.flags = arena_.take<Flags>(1);
+                state.wide_mean = sizeof(T) == 8 ? nullptr : arena_.take<double>(n_);
                 state.diagonal = args.covariance.data == nullptr ? nullptr : arena_.take<T>(n_);
                 state.left_packed =
                     args.covariance.data == nullptr ? nullptr : arena_.take<T>(pr * n_);
@@ -69,6 +70,7 @@ class Forward {
                 state.inverse = first.inverse, state.vectors = first.vectors,
                 state.flags = first.flags;
                 state.diagonal = first.diagonal, state.left_packed = first.left_packed;
+                state.wide_mean = first.wide_mean;
             }
             state.left = arena_.take<double>(pr * block);
             state.right = arena_.take<double>(pr * block);
@@ -145,6 +147,7 @@ class Forward {
         double *partial, *gram, *factored, *inverse, *vectors;
         Flags* flags;
         T *diagonal, *left_packed;                              // dense prior only
+        double* wide_mean;                                      // float data only
         double *left, *right, *lanes, *packed, *points, *gain;  // scratch of one thread
         T* four;
     };
@@ -201,19 +204,7 @@ class Forward {
         for (int64_t c = 0; c < chunks_; ++c) {
             apply(s, b, c);
         }
-        if constexpr (sizeof(T) == 8) {
-            for (int i = 0; i < correction_limit; ++i) {
-                for (int64_t c = 0; c < chunks_; ++c) {
-                    residual(s, b, c);
-                }
-                if (!correction(s, b)) {
-                    break;
-                }
-                for (int64_t c = 0; c < chunks_; ++c) {
-                    shift(s, b, c);
-                }
-            }
-        }
+        correct_serially(s, b);
         if (a_.covariance_out != nullptr) {
             for (int64_t i = 0; i < n_; i += tile_rows) {
                 covariance_rows(s, b, i);
@@ -234,15 +225,7 @@ class Forward {
         over(chunks_, [&](State& s, int64_t c) { gram(s, b, c); });
         solve(states_[0], b);
         over(chunks_, [&](State& s, int64_t c) { apply(s, b, c); });
-        if constexpr (sizeof(T) == 8) {
-            for (int i = 0; i < correction_limit; ++i) {
-                over(chunks_, [&](State& s, int64_t c) { residual(s, b, c); });
-                if (!correction(states_[0], b)) {
-                    break;
-                }
-                over(chunks_, [&](State& s, int64_t c) { shift(s, b, c); });
-            }
-        }
+        correct(states_[0], b, [&](auto&& body) { over(chunks_, body); });
         if (a_.covariance_out != nullptr) {
             over((n_ + tile_rows - 1) / tile_rows, [&](State& s, int64_t i) {
                 covariance_rows(s, b, i * tile_rows);
@@ -279,6 +262,10 @@ class Forward {
         }
         for (int64_t c = 0; c < chunks_; ++c) {
             apply_items(s, first, count, c);
+        }
+        for (int64_t i = 0; i < count; ++i) {
+            State one = member(s, i);
+            correct_serially(one, first + i);
         }
     }
 
@@ -463,7 +450,8 @@ class Forward {
             }
         }
     }
-    static void pack_row(const T* from, int64_t count, double* to) {
+    template <typename From>
+    static void pack_row(const From* from, int64_t count, double* to) {
         for (int64_t i = 0; i < count; ++i) {
             to[i] = from[i];
         }
@@ -971,28 +959,76 @@ class Forward {
         return larger(left, 0.0);
     }
 
-    // ---- correction in double precision
-    // ------------------------------------------------------------------------
+    // ---- correction
+    // -------------------------------------------------------------------------------- Passes over
+    // the points until G m' + R alpha = b to rounding: always for double data, and for float data
+    // whose rows are so nearly dependent that alpha cancels. The mean is double meanwhile.
+    template <typename Each>
+    void correct(State& s, int64_t b, Each&& each) const {
+        if (!s.flags->finite || (sizeof(T) == 4 && !s.flags->wide)) {
+            return;
+        }
+        if constexpr (sizeof(T) == 4) {
+            each([&](State& t, int64_t c) { widen_mean(t, b, c); });
+        }
+        for (int i = 0; i < correction_limit; ++i) {
+            each([&](State& t, int64_t c) { residual(t, b, c); });
+            if (!correction(s, b)) {
+                break;
+            }
+            each([&](State& t, int64_t c) { shift(t, b, c, s.vectors + 3 * rank_); });
+        }
+        if constexpr (sizeof(T) == 4) {
+            each([&](State& t, int64_t c) { narrow_mean(t, b, c); });
+        }
+    }
+    void correct_serially(State& s, int64_t b) const {
+        correct(s, b, [&](auto&& body) {
+            for (int64_t c = 0; c < chunks_; ++c) {
+                body(s, c);
+            }
+        });
+    }
+
+    double* wide_mean(State& s, int64_t b) const {
+        if constexpr (sizeof(T) == 8) {
+            return a_.mean_out + b * n_;
+        } else {
+            return s.wide_mean;
+        }
+    }
+    void widen_mean(State& s, int64_t b, int64_t chunk) const {
+        const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
+        for (int64_t p = begin; p < end; ++p) {
+            s.wide_mean[p] = mean(b)[p];
+        }
+        shift(s, b, chunk, multipliers(b));
+    }
+    void narrow_mean(State& s, int64_t b, int64_t chunk) const {
+        const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
+        for (int64_t p = begin; p < end; ++p) {
+            a_.mean_out[b * n_ + p] = static_cast<T>(s.wide_mean[p]);
+        }
+    }
+
     /// Compensated G m' and its magnitude over one chunk.
     void residual(State& s, int64_t b, int64_t chunk) const {
         const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
         double* partial = s.partial + chunk * partial_size();
-        const double* m = reinterpret_cast<const double*>(a_.mean_out + b * n_);
+        const double* m = wide_mean(s, b);
         for (int64_t k = 0; k < rank_; ++k) {
-            const double* g = reinterpret_cast<const double*>(rows(b) + k * n_);
             CompensatedSum sum;
             Vector<double> magnitude = {};
-            int64_t p = begin;
-            for (; p + width<double> <= end; p += width<double>) {
-                const Vector<double> x = load(g + p), y = load(m + p);
-                sum.add_product(x, y);
-                magnitude += absolute<double>(x * y);
-            }
-            if (p < end) {
-                const int count = static_cast<int>(end - p);
-                const Vector<double> x = load_partial(g + p, count), y = load_partial(m + p, count);
-                sum.add_product(x, y);
-                magnitude += absolute<double>(x * y);
+            double row[block], value[block];
+            for (int64_t p = begin; p < end; p += block) {
+                const int64_t count = smaller(block, end - p);
+                pack_row(rows(b) + k * n_ + p, count, row);
+                pack_row(m + p, count, value);
+                for (int64_t i = 0; i < block; i += width<double>) {
+                    const Vector<double> x = load(row + i), y = load(value + i);
+                    sum.add_product(x, y);
+                    magnitude += absolute<double>(x * y);
+                }
             }
             DoubleDouble total;
             total.add(sum);
@@ -1004,9 +1040,6 @@ class Forward {
 
     /// Adds A^-1 (b - G m' - R alpha) to alpha; false when every row already holds to rounding.
     bool correction(State& s, int64_t b) const {
-        if (!s.flags->finite) {
-            return false;
-        }
         double *alpha = multipliers(b), *delta = s.vectors + 3 * rank_;
         const T *target = a_.target.item(b), *noise = a_.noise.item(b);
         bool needed = false;
@@ -1044,10 +1077,9 @@ class Forward {
     }
 
     /// m' += C' delta over one chunk.
-    void shift(State& s, int64_t b, int64_t chunk) const {
+    void shift(State& s, int64_t b, int64_t chunk, const double* delta) const {
         const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
-        const double* delta = s.vectors + 3 * rank_;
-        T* out = a_.mean_out + b * n_;
+        double* out = wide_mean(s, b);
         const T *from = source(b), *v = variance(s, b);
         for (int64_t p = begin; p < end; p += block) {
             const int64_t count = smaller(block, end - p);
@@ -1058,7 +1090,7 @@ class Forward {
                 }
             }
             for (int64_t i = 0; i < count; ++i) {
-                out[p + i] += static_cast<T>(lower_ ? sum[i] * v[p + i] : sum[i]);
+                out[p + i] += lower_ ? sum[i] * v[p + i] : sum[i];
             }
         }
     }

@@ -59,7 +59,8 @@ def condition_dense(
 
     Notes:
         Cost: two reads and one write of ``S``, ``4 n^2 r`` flops; never ``n^3``.
-        Conservation and determinism: as `condition_diagonal`.
+        Conservation and determinism: as `condition_diagonal`; gradients end in PyTorch matrix
+        products, which are reproducible for a fixed number of threads.
 
     Example:
         >>> s = torch.tensor([[4.0, 2.0], [2.0, 4.0]])

@@ -60,9 +60,11 @@ def condition_diagonal(
 
     Notes:
         Conservation: ``|G m' - b| <= 8 eps (|G| |m'| + |b|)`` per exact row, ``eps`` of the dtype.
-        Sums of rank size are float64. Float64 input is corrected until it holds; float32 input
-        relies on them, which suffices while the equilibrated ``A`` has a condition below 1e9.
-        Determinism: the same bits for any number of threads and any split of the batch.
+        Sums of rank size are float64. Float64 input, and float32 input with nearly dependent
+        rows, is corrected until the bound holds.
+        Determinism: the same bits for any number of threads and any split of the batch; the
+        gradient through ``covariance`` ends in a PyTorch matrix product, which is reproducible for
+        a fixed number of threads.
         Cost: two passes over the points, ``2 n r^2`` flops, ``O(r^2)`` extra memory per thread.
 
     Example:
