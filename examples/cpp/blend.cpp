@@ -4,23 +4,16 @@
 
 #include <cstdio>
 #include <exception>
+#include <vector>
 
 int main() {
     try {
         const physcon::DiagonalField<double> field{{1.0, 0.8, 0.3, 0.1}, {0.01, 0.04, 0.04, 0.01}};
-        const auto post = physcon::condition_diagonal<double>(
-            field,
-            {1,
-             1,
-             1,
-             1,  // everything
-             1,
-             1,
-             0,
-             0},  // the left half
-            {2.0, 1.7},
-            {0.0, 0.001}
-        );
+        // clang-format off
+        const std::vector<double> rows = {1, 1, 1, 1,   // everything
+                                          1, 1, 0, 0};  // the left half
+        // clang-format on
+        const auto post = physcon::condition_diagonal<double>(field, rows, {2.0, 1.7}, {0.0, 0.001});
         double total = 0;
         for (std::size_t i = 0; i < post.mean.size(); ++i) {
             total += post.mean[i];
