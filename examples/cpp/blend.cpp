@@ -13,7 +13,8 @@ int main() {
         const std::vector<double> rows = {1, 1, 1, 1,   // everything
                                           1, 1, 0, 0};  // the left half
         // clang-format on
-        const auto post = physcon::condition_diagonal<double>(field, rows, {2.0, 1.7}, {0.0, 0.001});
+        const auto post =
+            physcon::condition_diagonal<double>(field, rows, {2.0, 1.7}, {0.0, 0.001});
         double total = 0;
         for (std::size_t i = 0; i < post.mean.size(); ++i) {
             total += post.mean[i];
