@@ -9,6 +9,7 @@ rows determine completely is a difference of equal numbers (its own accuracy has
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -135,7 +136,7 @@ def relayout(values: Arguments, layout: Callable[[Tensor], Tensor]) -> Arguments
 # ---- the ops -------------------------------------------------------------------------------------
 
 
-class Op:
+class Op(ABC):
     """One op as the tests see it.
 
     ``free`` makes independent parameters; ``arguments`` turns them into the arguments of the public
@@ -158,6 +159,7 @@ class Op:
     def raw(self) -> Any:
         return getattr(torch.ops.physcon, self.name).default
 
+    @abstractmethod
     def free(
         self,
         batch: tuple[int, ...] = (2,),
@@ -167,10 +169,11 @@ class Op:
         shared: bool = False,
         noise: str = "row",
     ) -> Arguments:
-        raise NotImplementedError(self.name)
+        """Independent float64 parameters of a random problem."""
 
+    @abstractmethod
     def arguments(self, free: Arguments) -> Arguments:
-        raise NotImplementedError(self.name)
+        """The arguments of the public function that the parameters stand for."""
 
     def raw_arguments(self, free: Arguments) -> tuple[Any, ...]:
         return tuple(self.arguments(free).values())

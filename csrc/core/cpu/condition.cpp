@@ -2,9 +2,9 @@
 // Forward conditioning for diagonal, cross and dense priors.
 //
 // Per item: (1) A and G m in one pass over the points, (2) rank-sized algebra, (3) mean, variance
-// and factor in a second pass, and, in double precision, (4) passes that correct alpha until G m' +
-// R alpha = b to rounding. For a diagonal prior C = G diag(s) is never formed: A = B B' with B = G
-// diag(sqrt(s)).
+// and factor in a second pass, and, for double data or nearly dependent rows, (4) passes that
+// correct alpha until G m' + R alpha = b to rounding. For a diagonal prior C = G diag(s) is never
+// kept.
 #include "parallel.hpp"
 #include "product.hpp"
 #include "small.hpp"
@@ -19,9 +19,6 @@ constexpr int64_t pairwise_rank = 16;
 constexpr int correction_limit = 6;
 constexpr int refinements =
     2;  // of alpha in the rank-sized system; the second serves ill-conditioned rows
-// Below this scaled pivot the explicit inverse factor is applied in double precision for float data
-// too.
-constexpr double benign_pivot = 1e-3;
 // Above this leverage s_i g_i' A^-1 g_i, s_i (1 - leverage) cancels and the Joseph form is summed
 // instead.
 constexpr double joseph_leverage = 0.9;
@@ -398,24 +395,12 @@ class Forward {
         }
     }
 
-    /// left <- G sqrt(s) (diagonal) or left <- G, right <- C; adds G m to `products`.
+    /// left <- G diag(s), right <- G (diagonal), or left <- G, right <- C; adds G m to `products`.
     void pack_weighted(State& s, int64_t b, int64_t p, int64_t count, double* products) const {
         double weight[block], value[block];
-        const T* m = mean(b) + p;
-        for (int64_t i = 0; i < count; ++i) {
-            value[i] = m[i];
-        }
-        for (int64_t i = count; i < block; ++i) {
-            value[i] = 0;
-        }
+        pack_row(mean(b) + p, count, value);
         if (lower_) {
-            const T* v = variance(s, b) + p;
-            for (int64_t i = 0; i < count; ++i) {
-                weight[i] = v[i];
-            }
-            for (int64_t i = count; i < block; ++i) {
-                weight[i] = 0;
-            }
+            pack_row(variance(s, b) + p, count, weight);
         }
         for (int64_t k = 0; k < rank_; ++k) {
             const T* from = rows(b) + k * n_ + p;

@@ -15,9 +15,6 @@
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 namespace {
 
-constexpr double benign_pivot = 1e-3;
-constexpr int tile_vectors = 4;
-
 template <typename T>
 class Backward {
   public:

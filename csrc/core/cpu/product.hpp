@@ -6,8 +6,6 @@
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 
-inline constexpr int tile_vectors = 4;
-
 /// left (rank, n) as tiles read it: for each group of 4 rows, column after column.
 template <typename T>
 inline void pack_rows(const T* left, int64_t rank, int64_t n, T* packed) {

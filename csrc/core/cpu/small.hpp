@@ -13,6 +13,10 @@ inline constexpr double epsilon64 = 2.220446049250313e-16;
 template <typename T>
 inline constexpr double epsilon = sizeof(T) == 4 ? 1.1920928955078125e-07 : epsilon64;
 
+// Below this scaled pivot the explicit inverse factor is applied in double precision for float data
+// too.
+inline constexpr double benign_pivot = 1e-3;
+
 inline bool finite(double x) {
     return x - x == 0;
 }

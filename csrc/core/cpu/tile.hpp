@@ -8,6 +8,7 @@
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 
 inline constexpr int tile_rows = 4;
+inline constexpr int tile_vectors = 4;
 inline constexpr int64_t block =
     128;  // points packed at once: a row of a block is 8 vectors of 512 bits in float
 
