@@ -6,7 +6,7 @@ from physcon_ext._load import compiled as _compiled
 
 # The operators are registered from here on.
 # isort: split
-from physcon_ext import constraints, metrics, ops, reference
+from physcon_ext import boundary, constraints, metrics, ops, reference
 from physcon_ext._info import build_info, has_cuda
 from physcon_ext.conditioning import conserve, mixture, project
 from physcon_ext.constraints import LinearConstraint
@@ -19,6 +19,7 @@ __all__ = [
     "GaussianField",
     "LinearConstraint",
     "__version__",
+    "boundary",
     "build_info",
     "conserve",
     "constraints",

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boundary conditions: what holds at the edges of a field, and how a grid states it."""
+
+from physcon_ext.boundary.conditions import (
+    BoundaryConditions,
+    BoundaryValues,
+    Condition,
+    Dirichlet,
+    Neumann,
+    Outflow,
+    Periodic,
+    Robin,
+    boundary_values,
+)
+from physcon_ext.boundary.stencils import derivative_weights, end_weights, outward_weights
+
+
+__all__ = [
+    "BoundaryConditions",
+    "BoundaryValues",
+    "Condition",
+    "Dirichlet",
+    "Neumann",
+    "Outflow",
+    "Periodic",
+    "Robin",
+    "boundary_values",
+    "derivative_weights",
+    "end_weights",
+    "outward_weights",
+]
