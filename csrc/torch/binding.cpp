@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "torch/binding.hpp"
 
+#include <algorithm>
+#include <array>
+#include <new>
+
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -54,7 +58,28 @@ void advise_huge_pages(const Tensor& t) {
 }  // namespace
 
 Tensor allocate(const Tensor& like, const Shape& shape, ScalarType dtype) {
-    Tensor t = torch::stable::new_empty(like, {shape.data(), shape.size()}, dtype);
+    // Straight to the allocation: by the dispatcher, looking up aten::new_empty costs more.
+    std::array<int64_t, 64> strides;  // torch::Tensor has at most 64 axes
+    STD_TORCH_CHECK(shape.size() <= strides.size(), "physcon: expected at most 64 axes");
+    int64_t stride = 1;
+    for (std::size_t i = shape.size(); i-- > 0;) {
+        strides[i] = stride;
+        stride *= std::max<int64_t>(shape[i], 1);
+    }
+    int32_t device_type = 0, device_index = 0;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_index(like.get(), &device_index));
+    AtenTensorHandle handle = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+        static_cast<int64_t>(shape.size()),
+        shape.data(),
+        strides.data(),
+        torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
+        device_type,
+        device_index,
+        &handle
+    ));
+    Tensor t(handle);
     advise_huge_pages(t);
     return t;
 }
@@ -102,17 +127,21 @@ Operand::Operand(
     bool may_be_shared
 )
     : tensor(given) {
-    const Shape full = join(geometry.batch, rest), found = shape_of(given);
-    shared = may_be_shared && found == Shape(rest);
+    const auto found = given.sizes();
+    const std::size_t axes = found.size(), batch_axes = axes - rest.size();
+    const bool trailing =
+        axes >= rest.size() && std::equal(rest.begin(), rest.end(), found.end() - rest.size());
+    shared = trailing && may_be_shared && batch_axes == 0;
     STD_TORCH_CHECK(
-        shared || found == full,
+        shared || (trailing && batch_axes == geometry.batch.size() &&
+                   std::equal(geometry.batch.begin(), geometry.batch.end(), found.begin())),
         geometry.op,
         ": expected ",
         name,
         " to have shape ",
-        describe(full),
+        describe(join(geometry.batch, rest)),
         ", got ",
-        describe(found)
+        describe(shape_of(given))
     );
     STD_TORCH_CHECK(
         given.scalar_type() == mean.scalar_type(),
@@ -121,31 +150,36 @@ Operand::Operand(
         name,
         " to have the dtype of mean"
     );
-    const int64_t size = product(Shape(rest));
     // One item for the whole batch, or the batch axes collapse onto one stride: read in place.
+    const auto strides = given.strides();
     int64_t inner = 1;
     bool dense = true, repeated = true;
-    const auto axes = static_cast<int64_t>(found.size());
-    const auto batch_axes = axes - static_cast<int64_t>(rest.size());
-    for (int64_t axis = axes - 1; axis >= batch_axes; --axis) {
-        dense = dense && (found[axis] == 1 || given.stride(axis) == inner);
+    for (std::size_t axis = axes; axis-- > batch_axes;) {
+        dense = dense && (found[axis] == 1 || strides[axis] == inner);
         inner *= found[axis];
     }
-    for (int64_t axis = 0; axis < batch_axes; ++axis) {
-        repeated = repeated && (found[axis] == 1 || given.stride(axis) == 0);
+    for (std::size_t axis = 0; axis < batch_axes; ++axis) {
+        repeated = repeated && (found[axis] == 1 || strides[axis] == 0);
     }
     if (dense && repeated) {
-        stride = 0;
         return;
     }
-    tensor = torch::stable::contiguous(given);
-    stride = shared ? 0 : size;
+    tensor = packed(given);
+    stride = shared ? 0 : inner;
 }
 
-Workspace::Workspace(const Tensor& like, std::size_t bytes)
-    : memory_(allocate(like, {static_cast<int64_t>(bytes + 64)}, ScalarType::Byte)) {
-    const auto address = reinterpret_cast<std::uintptr_t>(memory_.mutable_data_ptr());
-    data_ = reinterpret_cast<void*>((address + 63) / 64 * 64);
+Tensor packed(const Tensor& t) {
+    return t.is_contiguous() ? t : torch::stable::contiguous(t);
+}
+
+Workspace::Workspace(std::size_t bytes)
+    : data_(bytes <= sizeof(small_) ? small_ : ::operator new(bytes, std::align_val_t{alignment})) {
+}
+
+Workspace::~Workspace() {
+    if (data_ != small_) {
+        ::operator delete(data_, std::align_val_t{alignment});
+    }
 }
 
 }  // namespace physcon::binding

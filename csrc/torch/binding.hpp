@@ -8,6 +8,7 @@
 #include <torch/headeronly/core/ScalarType.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <cstddef>
 #include <initializer_list>
 #include <string>
 #include <vector>
@@ -64,16 +65,24 @@ struct Operand {
     }
 };
 
-/// Memory for the core, 64-byte aligned, alive as long as this object.
+/// `t` itself when it is contiguous (asking costs less than a dispatch), or a copy.
+Tensor packed(const Tensor& t);
+
+/// Memory for the core, 64-byte aligned, alive as long as this object. Small problems get it from
+/// the stack.
 class Workspace {
   public:
-    Workspace(const Tensor& like, std::size_t bytes);
+    explicit Workspace(std::size_t bytes);
+    ~Workspace();
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
     void* data() {
         return data_;
     }
 
   private:
-    Tensor memory_;
+    static constexpr std::size_t alignment = 64;
+    alignas(alignment) std::byte small_[std::size_t{64} << 10];
     void* data_;
 };
 

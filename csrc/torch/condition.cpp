@@ -108,7 +108,7 @@ void run(
             return;
         }
         const Executor executor = torch_executor(p.work());
-        Workspace workspace(p.mean.tensor, condition_workspace(args, executor));
+        Workspace workspace(condition_workspace(args, executor));
         condition(args, executor, workspace.data());
     });
 }
@@ -218,8 +218,7 @@ void run_backward(
             std::initializer_list<int64_t>{p.rank, p.geometry.n}
         );
     }
-    const Tensor l = torch::stable::contiguous(cholesky),
-                 alpha = torch::stable::contiguous(multipliers);
+    const Tensor l = packed(cholesky), alpha = packed(multipliers);
     dispatch(p.geometry.op, p.mean.tensor, [&](auto type) {
         using scalar_t = decltype(type);
         ConditionBackwardArgs<scalar_t> args;
@@ -253,7 +252,7 @@ void run_backward(
             return;
         }
         const Executor executor = torch_executor(p.work());
-        Workspace workspace(p.mean.tensor, condition_backward_workspace(args, executor));
+        Workspace workspace(condition_backward_workspace(args, executor));
         condition_backward(args, executor, workspace.data());
     });
 }

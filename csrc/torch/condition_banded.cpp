@@ -60,7 +60,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_banded(
         args.multipliers_out = multipliers.mutable_data_ptr<double>();
         args.info_out = info.mutable_data_ptr<std::int32_t>();
         const Executor executor = torch_executor(s.work());
-        Workspace workspace(mean, condition_banded_workspace(args, executor));
+        Workspace workspace(condition_banded_workspace(args, executor));
         physcon::condition_banded(args, executor, workspace.data());
     });
     return {mean_out, variance_out, band, multipliers, info};
@@ -84,8 +84,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_banded_backward(
     const Operand up(s.geometry, "grad_mean", grad_mean, mean, {n});
     const Operand uq(s.geometry, "grad_variance", grad_variance, mean, {n});
     const Operand posterior(s.geometry, "mean_posterior", mean_posterior, mean, {n});
-    const Tensor band = torch::stable::contiguous(band_in),
-                 multipliers = torch::stable::contiguous(multipliers_in);
+    const Tensor band = packed(band_in), multipliers = packed(multipliers_in);
     Tensor mean_out = s.output(mean, {n}), variance_out = s.output(mean, {n});
     Tensor stencil_out = s.output(mean, {s.rows, 3});
     Tensor target_out = s.output(mean, {s.rows}), noise_out = s.output(mean, {s.rows});
@@ -108,7 +107,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_banded_backward(
         args.target_out = target_out.mutable_data_ptr<scalar_t>();
         args.noise_out = noise_out.mutable_data_ptr<scalar_t>();
         const Executor executor = torch_executor(s.work());
-        Workspace workspace(mean, condition_banded_backward_workspace(args, executor));
+        Workspace workspace(condition_banded_backward_workspace(args, executor));
         physcon::condition_banded_backward(args, executor, workspace.data());
     });
     return {mean_out, variance_out, stencil_out, target_out, noise_out};
@@ -136,7 +135,7 @@ Tensor banded_product(
         args.vectors = vectors.view<scalar_t>();
         args.out = out.mutable_data_ptr<scalar_t>();
         const Executor executor = torch_executor(s.work());
-        Workspace workspace(variance, banded_product_workspace(args, executor));
+        Workspace workspace(banded_product_workspace(args, executor));
         physcon::banded_product(args, executor, workspace.data());
     });
     return out;

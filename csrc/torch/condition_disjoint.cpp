@@ -32,8 +32,8 @@ struct Rows {
           weights(geometry, "weights", w, m, {support}, true),
           target(geometry, "target", b, m, {rank}),
           noise(geometry, "noise", r, m, {rank}),
-          order(torch::stable::contiguous(order_in)),
-          offsets(torch::stable::contiguous(offsets_in)) {
+          order(packed(order_in)),
+          offsets(packed(offsets_in)) {
         STD_TORCH_CHECK(
             rank >= 1, op, ": expected offsets to hold at least 2 entries, got ", offsets.numel()
         );
@@ -194,8 +194,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_disjoint_backward(
             r.geometry, "grad_factor", *grad_factor, mean, std::initializer_list<int64_t>{r.support}
         );
     }
-    const Tensor cholesky = torch::stable::contiguous(cholesky_in);
-    const Tensor multipliers = torch::stable::contiguous(multipliers_in);
+    const Tensor cholesky = packed(cholesky_in);
+    const Tensor multipliers = packed(multipliers_in);
     Tensor mean_out = r.output(r.geometry.n), variance_out = r.output(r.geometry.n),
            weights_out = r.output(r.support);
     Tensor target_out = r.output(r.rank), noise_out = r.output(r.rank);

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,9 @@ def check_tensors(op: str, **tensors: Tensor) -> list[Tensor]:
         TypeError: If an argument is not a tensor, or the dtypes differ or are not float32/float64.
         ValueError: If the devices differ, or no kernel exists for the device.
     """
+    values = list(tensors.values())
+    if _plain(values):
+        return values
     for name, t in tensors.items():
         if not isinstance(t, Tensor):
             raise TypeError(f"{op}: expected {name} to be a torch.Tensor, got {type(t).__name__}")
@@ -29,7 +34,6 @@ def check_tensors(op: str, **tensors: Tensor) -> list[Tensor]:
             f"{op}: expected {first_name} to be on the CPU, got {first.device}; "
             "physcon_ext.reference runs on any device"
         )
-    values = list(tensors.values())
     if first.device.type != "meta" and torch.is_autocast_enabled(first.device.type):
         values = [t.float() if t.dtype in _LOW_PRECISION else t for t in values]
         first = values[0]
@@ -50,6 +54,17 @@ def check_tensors(op: str, **tensors: Tensor) -> list[Tensor]:
                 f"got {t.device} and {first.device}"
             )
     return values
+
+
+def _plain(values: Sequence[Tensor]) -> bool:
+    """Whether nothing is to be said or cast: one of the dtypes, on the CPU, no autocast."""
+    dtype = getattr(values[0], "dtype", None)
+    if dtype not in _DTYPES or torch.is_autocast_enabled("cpu"):
+        return False
+    for t in values:
+        if not isinstance(t, Tensor) or t.dtype is not dtype or not t.is_cpu:
+            return False
+    return True
 
 
 def as_noise(op: str, noise: Tensor | float, target: Tensor) -> Tensor:
@@ -76,6 +91,14 @@ def broadcast(op: str, **arguments: tuple[Tensor, tuple[int, ...], bool]) -> lis
     Raises:
         ValueError: If trailing shapes or batch axes do not fit.
     """
+    values = list(arguments.values())
+    first, rest, _ = values[0]
+    batch = first.shape[: first.ndim - len(rest)]
+    for t, rest, shared in values:
+        if t.shape != batch + rest and not (shared and t.shape == rest):
+            break
+    else:
+        return [t for t, _, _ in values]  # nothing to expand
     batches = []
     for name, (t, rest, _) in arguments.items():
         lead = t.ndim - len(rest)

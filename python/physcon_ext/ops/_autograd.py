@@ -96,8 +96,11 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
             return (*(None,) * count, *rest)
         given = tuple(g is not None for g in grads)
         present = tuple(g for g in grads if g is not None)
-        if torch.compiler.is_compiling() or unrecorded((*inputs, *present)):
+        if torch.compiler.is_compiling():
             found = first_order(ctx.flags, needed, given, inputs, output, present)
+        elif unrecorded((*inputs, *present)):
+            with torch._C._AutoDispatchBelowAutograd():
+                found = first_order(ctx.flags, needed, given, inputs, output, present)
         else:
             adjoint = _Adjoint(ctx.flags, needed, given, len(inputs), len(output))
             found = _FirstOrder.apply(adjoint, *inputs, *output, *present)
@@ -218,6 +221,20 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
             (moved,) = push(filled)
             return (*moved, *(None,) * (len(output) - spec.outputs))
 
+    class _Recorded(torch.autograd.Function):
+        """The op in eager mode. Everything in `forward`: torch binds the arguments of a separate
+        ``setup_context`` by inspecting its signature, which costs more than a small problem."""
+
+        @staticmethod
+        def forward(ctx: Any, *arguments: Any) -> Tensors:
+            with torch._C._AutoDispatchBelowAutograd():
+                output = tuple(raw(*arguments))
+            setup_context(ctx, arguments, output)
+            ctx.mark_non_differentiable(*output[spec.outputs :])
+            return output
+
+        backward = staticmethod(propagate)
+
     torch.library.register_autograd(spec.name, propagate, setup_context=setup_context)
 
     def call(*arguments: Any) -> Tensors:
@@ -228,9 +245,7 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
         if unrecorded(arguments[:count]):
             with torch._C._AutoDispatchBelowAutograd():
                 return tuple(raw(*arguments))
-        output = raw(*arguments)
-        constant = (t.detach() for t in output[spec.outputs :])
-        return (*output[: spec.outputs], *constant)
+        return tuple(_Recorded.apply(*arguments))
 
     return call
 
