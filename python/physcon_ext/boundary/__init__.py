@@ -12,6 +12,8 @@ from physcon_ext.boundary.conditions import (
     Robin,
     boundary_values,
 )
+from physcon_ext.boundary.gains import correction_gain, end_response, scalar_gain
+from physcon_ext.boundary.periods import extended_period
 from physcon_ext.boundary.stencils import derivative_weights, end_weights, outward_weights
 
 
@@ -25,7 +27,11 @@ __all__ = [
     "Periodic",
     "Robin",
     "boundary_values",
+    "correction_gain",
     "derivative_weights",
+    "end_response",
     "end_weights",
+    "extended_period",
     "outward_weights",
+    "scalar_gain",
 ]
