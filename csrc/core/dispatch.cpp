@@ -3,6 +3,7 @@
 // it.
 #include "condition.hpp"
 #include "cpu_features.hpp"
+#include "spectral.hpp"
 
 namespace physcon {
 
@@ -20,7 +21,20 @@ namespace physcon {
     X(std::size_t, condition_banded_backward_workspace, BandedBackwardArgs, (), ())            \
     X(void, condition_banded_backward, BandedBackwardArgs, (, void* workspace), (, workspace)) \
     X(std::size_t, banded_product_workspace, BandedProductArgs, (), ())                        \
-    X(void, banded_product, BandedProductArgs, (, void* workspace), (, workspace))
+    X(void, banded_product, BandedProductArgs, (, void* workspace), (, workspace))             \
+    X(std::size_t, spectral_tables_size, SpectralTablesArgs, (), ())                           \
+    X(void, spectral_tables, SpectralTablesArgs, (), ())                                       \
+    X(std::size_t, spectral_analysis_workspace, SpectralTransformArgs, (), ())                 \
+    X(void, spectral_analysis, SpectralTransformArgs, (, void* workspace), (, workspace))      \
+    X(std::size_t, spectral_synthesis_workspace, SpectralTransformArgs, (), ())                \
+    X(void, spectral_synthesis, SpectralTransformArgs, (, void* workspace), (, workspace))     \
+    X(std::size_t, spectral_mix_workspace, SpectralMixArgs, (), ())                            \
+    X(void, spectral_mix, SpectralMixArgs, (, void* workspace), (, workspace))                 \
+    X(void, spectral_mix_adjoint, SpectralMixArgs, (, void* workspace), (, workspace))         \
+    X(std::size_t, spectral_conv_workspace, SpectralConvArgs, (), ())                          \
+    X(void, spectral_conv, SpectralConvArgs, (, void* workspace), (, workspace))               \
+    X(std::size_t, spectral_conv_backward_workspace, SpectralConvBackwardArgs, (), ())         \
+    X(void, spectral_conv_backward, SpectralConvBackwardArgs, (, void* workspace), (, workspace))
 
 #define PHYSCON_UNWRAP(...) __VA_ARGS__
 #define PHYSCON_DECLARE(result, name, Args, parameters, arguments) \

@@ -72,4 +72,11 @@ STABLE_TORCH_LIBRARY(physcon, m) {
     // Posterior covariance of condition_banded times k vectors; symmetric, so it is its own adjoint
     // in x.
     m.def("banded_product(Tensor variance, Tensor stencil, Tensor noise, Tensor x) -> Tensor");
+    // Truncated transform, channel mixing mode by mode, inverse -> y, truncated spectrum of x.
+    m.def("spectral_conv(Tensor x, Tensor weight, float[] period) -> (Tensor, Tensor)");
+    // Its adjoint -> gradients of x, weight.
+    m.def(
+        "spectral_conv_backward(Tensor grad, Tensor spectrum, Tensor weight, int[] size, float[] "
+        "period, bool x_needed, bool weight_needed) -> (Tensor, Tensor)"
+    );
 }

@@ -7,6 +7,7 @@ from physcon_ext.ops.condition_cross import condition_cross
 from physcon_ext.ops.condition_dense import condition_dense
 from physcon_ext.ops.condition_diagonal import condition_diagonal
 from physcon_ext.ops.condition_disjoint import condition_disjoint
+from physcon_ext.ops.spectral_conv import spectral_conv
 from physcon_ext.reference.results import Conditioned, ConditionedBanded
 
 
@@ -19,4 +20,5 @@ __all__ = [
     "condition_dense",
     "condition_diagonal",
     "condition_disjoint",
+    "spectral_conv",
 ]

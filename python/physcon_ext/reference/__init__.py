@@ -13,6 +13,7 @@ from physcon_ext.reference.condition_diagonal import condition_diagonal
 from physcon_ext.reference.condition_disjoint import condition_disjoint
 from physcon_ext.reference.results import Conditioned, ConditionedBanded
 from physcon_ext.reference.row_system import RowStatus
+from physcon_ext.reference.spectral_conv import spectral_conv
 
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "condition_dense",
     "condition_diagonal",
     "condition_disjoint",
+    "spectral_conv",
 ]

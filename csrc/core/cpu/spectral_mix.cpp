@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mixing of channels: one complex matrix product per mode, real and imaginary parts adjacent.
+//
+// A product a b of complex numbers is Re(a) b + Im(a) (i b). Both terms are summed apart as vectors
+// of b as it lies in memory, and the factor i (a swap of neighbours and a sign) is applied once, to
+// the sum.
+#include <utility>
+
+#include "spectral.hpp"
+
+namespace physcon::PHYSCON_ISA_NAMESPACE {
+namespace {
+
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int most_rows = 6;  // 32 registers: 6 x 2 vectors of two sums each
+#else
+constexpr int most_rows = 3;
+#endif
+constexpr int most_vectors = 2;
+
+template <typename T, std::size_t... i>
+inline Vector<T> swap_pairs(Vector<T> v, std::index_sequence<i...>) {
+    return __builtin_shufflevector(v, v, (static_cast<int>(i) ^ 1)...);
+}
+template <typename T>
+inline Vector<T> swap_pairs(Vector<T> v) {
+    return swap_pairs<T>(v, std::make_index_sequence<width<T>>{});
+}
+/// -1, +1, -1, ..
+template <typename T>
+inline Vector<T> alternating_signs() {
+    Vector<T> v = {};
+    for (int i = 0; i < width<T>; ++i) {
+        v[i] = static_cast<T>(i % 2 == 0 ? -1 : 1);
+    }
+    return v;
+}
+
+/// Strides in real numbers; columns are counted in real numbers too.
+template <typename T>
+struct ComplexProduct {
+    const T* left;  ///< (rows, steps) by its strides, read as it is or conjugated
+    int64_t left_row, left_step;
+    const T* right;  ///< (steps, columns)
+    int64_t right_step;
+    T* out;  ///< (rows, columns)
+    int64_t out_row;
+    int64_t rows, steps, columns;
+};
+
+template <bool conjugate, int rows, int vectors, bool full, typename T>
+inline void product_tile(const ComplexProduct<T>& p, int64_t row, int64_t column) {
+    Vector<T> real[rows][vectors] = {}, imaginary[rows][vectors] = {};
+    const int count = full ? width<T> : static_cast<int>(p.columns - column);
+    const T* left = p.left + row * p.left_row;
+    const T* right = p.right + column;
+    for (int64_t k = 0; k < p.steps; ++k, left += p.left_step, right += p.right_step) {
+        Vector<T> b[vectors];
+        for (int v = 0; v < vectors; ++v) {
+            b[v] = load_lanes<full>(right + v * width<T>, count);
+        }
+        for (int r = 0; r < rows; ++r) {
+            const T re = left[r * p.left_row], im = left[r * p.left_row + 1];
+            for (int v = 0; v < vectors; ++v) {
+                real[r][v] += re * b[v];
+                imaginary[r][v] += im * b[v];
+            }
+        }
+    }
+    const Vector<T> signs = conjugate ? -alternating_signs<T>() : alternating_signs<T>();
+    for (int r = 0; r < rows; ++r) {
+        for (int v = 0; v < vectors; ++v) {
+            store_lanes<full>(
+                p.out + (row + r) * p.out_row + column + v * width<T>,
+                real[r][v] + signs * swap_pairs<T>(imaginary[r][v]),
+                count
+            );
+        }
+    }
+}
+
+template <bool conjugate, int vectors, bool full, typename T>
+inline void product_columns(const ComplexProduct<T>& p, int64_t column) {
+    int64_t row = 0;
+    for (; row + most_rows <= p.rows; row += most_rows) {
+        product_tile<conjugate, most_rows, vectors, full>(p, row, column);
+    }
+    if constexpr (most_rows > 3) {
+        for (; row + 3 <= p.rows; row += 3) {
+            product_tile<conjugate, 3, vectors, full>(p, row, column);
+        }
+    }
+    for (; row < p.rows; ++row) {
+        product_tile<conjugate, 1, vectors, full>(p, row, column);
+    }
+}
+
+template <bool conjugate, typename T>
+void complex_product(const ComplexProduct<T>& p) {
+    int64_t column = 0;
+    for (; column + most_vectors * width<T> <= p.columns; column += most_vectors * width<T>) {
+        product_columns<conjugate, most_vectors, true>(p, column);
+    }
+    for (; column + width<T> <= p.columns; column += width<T>) {
+        product_columns<conjugate, 1, true>(p, column);
+    }
+    if (column < p.columns) {
+        product_columns<conjugate, 1, false>(p, column);
+    }
+}
+
+/// conj(w)' of one mode: (out, in) from (in, out), in tiles that stay in cache.
+template <typename T>
+void conjugate_transpose(const T* w, int64_t in, int64_t out, T* to) {
+    constexpr int64_t side = 8;
+    for (int64_t i0 = 0; i0 < in; i0 += side) {
+        for (int64_t o0 = 0; o0 < out; o0 += side) {
+            for (int64_t o = o0; o < smaller(o0 + side, out); ++o) {
+                for (int64_t i = i0; i < smaller(i0 + side, in); ++i) {
+                    to[2 * (o * in + i)] = w[2 * (i * out + o)];
+                    to[2 * (o * in + i) + 1] = -w[2 * (i * out + o) + 1];
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+
+template <typename T>
+std::size_t mix(const SpectralMixArgs<T>& a, const Executor& executor, void* workspace) {
+    if (workspace == nullptr) {
+        return 1;  // nothing is needed; a null pointer would ask again
+    }
+    run_indices(executor, a.modes, [&](int64_t, int64_t k) {
+        ComplexProduct<T> p = {};
+        p.left = a.input + 2 * k * a.batch * a.in;
+        p.left_row = 2 * a.in;
+        p.left_step = 2;
+        p.right = a.weight + 2 * k * a.in * a.out;
+        p.right_step = p.columns = p.out_row = 2 * a.out;
+        p.out = a.output + 2 * k * a.batch * a.out;
+        p.rows = a.batch;
+        p.steps = a.in;
+        complex_product<false>(p);
+    });
+    return 1;
+}
+
+template <typename T>
+std::size_t mix_adjoint(const SpectralMixArgs<T>& a, const Executor& executor, void* workspace) {
+    Arena arena(workspace);
+    const int64_t slots = larger(executor.threads, 1);
+    T* turned = arena.take<T>(slots * 2 * a.in * a.out);
+    if (workspace == nullptr) {
+        return arena.used();
+    }
+    run_indices(executor, a.modes, [&](int64_t slot, int64_t k) {
+        const T* upstream = a.upstream + 2 * k * a.batch * a.out;
+        ComplexProduct<T> p = {};
+        if (a.input_gradient != nullptr) {
+            T* adjoint = turned + slot * 2 * a.in * a.out;
+            conjugate_transpose(a.weight + 2 * k * a.in * a.out, a.in, a.out, adjoint);
+            p.left = upstream;
+            p.left_row = 2 * a.out;
+            p.left_step = 2;
+            p.right = adjoint;
+            p.right_step = p.columns = p.out_row = 2 * a.in;
+            p.out = a.input_gradient + 2 * k * a.batch * a.in;
+            p.rows = a.batch;
+            p.steps = a.out;
+            complex_product<false>(p);
+        }
+        if (a.weight_gradient != nullptr) {
+            p.left = a.input + 2 * k * a.batch * a.in;
+            p.left_row = 2;
+            p.left_step = 2 * a.in;
+            p.right = upstream;
+            p.right_step = p.columns = p.out_row = 2 * a.out;
+            p.out = a.weight_gradient + 2 * k * a.in * a.out;
+            p.rows = a.in;
+            p.steps = a.batch;
+            complex_product<true>(p);
+        }
+    });
+    return arena.used();
+}
+
+template <typename T>
+std::size_t spectral_mix_workspace(const SpectralMixArgs<T>& args, const Executor& executor) {
+    return larger(mix(args, executor, nullptr), mix_adjoint(args, executor, nullptr));
+}
+template <typename T>
+void spectral_mix(const SpectralMixArgs<T>& args, const Executor& executor, void* workspace) {
+    mix(args, executor, workspace);
+}
+template <typename T>
+void spectral_mix_adjoint(
+    const SpectralMixArgs<T>& args, const Executor& executor, void* workspace
+) {
+    mix_adjoint(args, executor, workspace);
+}
+
+#define PHYSCON_INSTANTIATE(T)                                                               \
+    template std::size_t mix(const SpectralMixArgs<T>&, const Executor&, void*);             \
+    template std::size_t mix_adjoint(const SpectralMixArgs<T>&, const Executor&, void*);     \
+    template std::size_t spectral_mix_workspace(const SpectralMixArgs<T>&, const Executor&); \
+    template void spectral_mix(const SpectralMixArgs<T>&, const Executor&, void*);           \
+    template void spectral_mix_adjoint(const SpectralMixArgs<T>&, const Executor&, void*);
+PHYSCON_INSTANTIATE(float)
+PHYSCON_INSTANTIATE(double)
+
+}  // namespace physcon::PHYSCON_ISA_NAMESPACE

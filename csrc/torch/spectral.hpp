@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the bindings of spectral ops share: the grid of a call and the tables of a grid.
+#pragma once
+
+#include <memory>
+
+#include "core/spectral.hpp"
+#include "torch/binding.hpp"
+
+namespace physcon::binding {
+
+/// The sizes of one call, checked: x (*batch, in, N_1 .. N_d), weight (M_1 .. M_d, in, out, 2).
+struct SpectralCall {
+    const char* op;
+    SpectralGrid grid;
+    Shape batch, modes, size;  ///< leading axes of x, M_1 .. M_d, N_1 .. N_d
+    int64_t items, in, out;
+    int64_t mode_count, point_count;
+
+    /// `channels` are those of x when it is the input, of its gradient otherwise.
+    SpectralCall(
+        const char* op,
+        const Shape& batch,
+        const Shape& size,
+        const Tensor& weight,
+        const std::vector<double>& period
+    );
+    /// Floating-point operations of one transform and one mixing, roughly.
+    double work() const;
+    /// (M_1 .. M_d, *batch, channels, 2)
+    Shape spectrum_shape(int64_t channels) const;
+    /// (*batch, channels, N_1 .. N_d)
+    Shape value_shape(int64_t channels) const;
+};
+
+/// The tables of a grid, made once and kept for later calls; thread safe. The memory stays alive as
+/// long as the pointer.
+template <typename T>
+std::shared_ptr<const T> spectral_tables_of(const SpectralGrid& grid);
+
+}  // namespace physcon::binding

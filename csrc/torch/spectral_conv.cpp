@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bindings of spectral_conv and its adjoint.
+#include <cmath>
+#include <cstring>
+#include <list>
+#include <mutex>
+#include <new>
+#include <tuple>
+
+#include "torch/spectral.hpp"
+
+namespace physcon::binding {
+
+SpectralCall::SpectralCall(
+    const char* name,
+    const Shape& batch_axes,
+    const Shape& sizes,
+    const Tensor& weight,
+    const std::vector<double>& period
+)
+    : op(name), batch(batch_axes), size(sizes), items(product(batch_axes)) {
+    const auto d = static_cast<int64_t>(sizes.size());
+    const Shape w = shape_of(weight);
+    STD_TORCH_CHECK(
+        weight.dim() == d + 3 && d >= 1 && d <= 3 && w.back() == 2,
+        op,
+        ": expected weight to have shape (M_1, .., M_d, in, out, 2) with d = 1, 2 or 3, got ",
+        describe(w)
+    );
+    in = w[d];
+    out = w[d + 1];
+    modes.assign(w.begin(), w.begin() + d);
+    STD_TORCH_CHECK(
+        static_cast<int64_t>(period.size()) == d,
+        op,
+        ": expected period to have one number per axis (",
+        d,
+        "), got ",
+        period.size()
+    );
+    grid.axes = static_cast<int>(d);
+    mode_count = product(modes);
+    point_count = product(size);
+    for (int64_t axis = 0; axis < d; ++axis) {
+        const int64_t n = size[axis], m = modes[axis];
+        const double p = period[axis];
+        STD_TORCH_CHECK(
+            n >= 1, op, ": expected x to have at least 1 point along each axis, got ", n
+        );
+        STD_TORCH_CHECK(
+            std::isfinite(p) && p >= static_cast<double>(n),
+            op,
+            ": expected period to be at least the number of points (",
+            n,
+            ") along axis ",
+            axis,
+            ", got ",
+            p
+        );
+        if (axis == d - 1) {
+            const auto most = static_cast<int64_t>(std::floor(p / 2)) + 1;
+            STD_TORCH_CHECK(
+                m >= 1 && m <= most,
+                op,
+                ": expected weight to have 1 to floor(period / 2) + 1 = ",
+                most,
+                " modes along the last axis, got ",
+                m
+            );
+        } else {
+            STD_TORCH_CHECK(
+                m >= 2 && m % 2 == 0 && static_cast<double>(m) <= p,
+                op,
+                ": expected weight to have an even number of modes, at least 2 and at most the "
+                "period ",
+                p,
+                ", along axis ",
+                axis,
+                ", got ",
+                m
+            );
+        }
+        const int64_t at = 3 - d + axis;
+        grid.size[at] = n;
+        grid.modes[at] = m;
+        grid.period[at] = p;
+    }
+}
+
+double SpectralCall::work() const {
+    const auto modes_last = static_cast<double>(grid.modes[2]);
+    return static_cast<double>(items) *
+           (static_cast<double>((in + out) * point_count) * (2 * modes_last + 20) +
+            8 * static_cast<double>(in * out * mode_count));
+}
+Shape SpectralCall::spectrum_shape(int64_t channels) const {
+    Shape shape = modes;
+    shape.insert(shape.end(), batch.begin(), batch.end());
+    shape.push_back(channels);
+    shape.push_back(2);
+    return shape;
+}
+Shape SpectralCall::value_shape(int64_t channels) const {
+    Shape shape = batch;
+    shape.push_back(channels);
+    shape.insert(shape.end(), size.begin(), size.end());
+    return shape;
+}
+
+namespace {
+
+constexpr std::size_t alignment = 64;
+
+struct AlignedDelete {
+    void operator()(void* p) const {
+        ::operator delete(p, std::align_val_t{alignment});
+    }
+};
+
+struct CachedTables {
+    SpectralGrid grid;
+    std::size_t bytes;
+    std::shared_ptr<void> memory;
+};
+// Enough for every layer of a few models; the least recently used tables go first.
+constexpr std::size_t cached_bytes = std::size_t{128} << 20;
+
+bool same_grid(const SpectralGrid& a, const SpectralGrid& b) {
+    bool same = a.axes == b.axes;
+    for (int axis = 0; axis < 3; ++axis) {
+        same = same && a.size[axis] == b.size[axis] && a.modes[axis] == b.modes[axis] &&
+               a.period[axis] == b.period[axis];
+    }
+    return same;
+}
+
+}  // namespace
+
+template <typename T>
+std::shared_ptr<const T> spectral_tables_of(const SpectralGrid& grid) {
+    // Never destroyed: threads may outlive the end of the program.
+    static std::mutex& mutex = *new std::mutex;
+    static std::list<CachedTables>& cache = *new std::list<CachedTables>;
+    {
+        const std::lock_guard<std::mutex> lock(mutex);
+        for (auto entry = cache.begin(); entry != cache.end(); ++entry) {
+            if (same_grid(entry->grid, grid)) {
+                cache.splice(cache.begin(), cache, entry);
+                return std::static_pointer_cast<const T>(entry->memory);
+            }
+        }
+    }
+    // Two threads may make the same tables at once: equal tables, no harm.
+    SpectralTablesArgs<T> args;
+    args.grid = grid;
+    const std::size_t bytes = spectral_tables_size(args, serial_executor());
+    std::shared_ptr<void> memory(
+        ::operator new(bytes, std::align_val_t{alignment}), AlignedDelete{}
+    );
+    args.tables = static_cast<T*>(memory.get());
+    spectral_tables(args, torch_executor(20.0 * static_cast<double>(bytes)));
+    const std::lock_guard<std::mutex> lock(mutex);
+    cache.push_front({grid, bytes, memory});
+    std::size_t total = 0;
+    for (auto entry = cache.begin(); entry != cache.end();) {
+        total += entry->bytes;
+        entry = total > cached_bytes && entry != cache.begin() ? cache.erase(entry) : ++entry;
+    }
+    return std::static_pointer_cast<const T>(memory);
+}
+template std::shared_ptr<const float> spectral_tables_of<float>(const SpectralGrid&);
+template std::shared_ptr<const double> spectral_tables_of<double>(const SpectralGrid&);
+
+namespace {
+
+/// (*batch, channels, N_1 .. N_d) split at the channel axis, which `axes` trailing axes follow.
+std::pair<Shape, Shape> split_shape(
+    const char* op, const char* name, const Tensor& t, int64_t axes
+) {
+    const Shape shape = shape_of(t);
+    const auto rank = static_cast<int64_t>(shape.size());
+    STD_TORCH_CHECK(
+        rank >= axes + 1,
+        op,
+        ": expected ",
+        name,
+        " to have shape (..., channels, N_1, .., N_d) with d = ",
+        axes,
+        ", got ",
+        describe(shape)
+    );
+    return {Shape(shape.begin(), shape.end() - axes - 1), Shape(shape.end() - axes, shape.end())};
+}
+
+void check_channels(const char* op, const char* name, const Tensor& t, int64_t axis, int64_t want) {
+    const int64_t found = t.size(t.dim() + axis);
+    STD_TORCH_CHECK(
+        found == want, op, ": expected ", name, " to have ", want, " channels, got ", found
+    );
+}
+
+void check_dtype(const char* op, const char* name, const Tensor& t, const Tensor& like) {
+    STD_TORCH_CHECK(
+        t.scalar_type() == like.scalar_type(), op, ": expected ", name, " to have the dtype of x"
+    );
+}
+
+std::tuple<Tensor, Tensor> spectral_conv(
+    const Tensor& x_in, const Tensor& weight_in, const std::vector<double>& period
+) {
+    const char* op = "physcon::spectral_conv";
+    const auto d = static_cast<int64_t>(period.size());
+    const auto [batch, size] = split_shape(op, "x", x_in, d);
+    const SpectralCall call(op, batch, size, weight_in, period);
+    check_channels(op, "x", x_in, -d - 1, call.in);
+    check_dtype(op, "weight", weight_in, x_in);
+    const Tensor x = torch::stable::contiguous(x_in), weight = torch::stable::contiguous(weight_in);
+    Tensor y = allocate(x, call.value_shape(call.out));
+    Tensor spectrum = allocate(x, call.spectrum_shape(call.in));
+    dispatch(op, x, [&](auto type) {
+        using scalar_t = decltype(type);
+        const auto tables = spectral_tables_of<scalar_t>(call.grid);
+        SpectralConvArgs<scalar_t> args;
+        args.grid = call.grid;
+        args.batch = call.items;
+        args.in = call.in;
+        args.out = call.out;
+        args.tables = tables.get();
+        args.x = x.const_data_ptr<scalar_t>();
+        args.weight = weight.const_data_ptr<scalar_t>();
+        args.y_out = y.mutable_data_ptr<scalar_t>();
+        args.spectrum_out = spectrum.mutable_data_ptr<scalar_t>();
+        const Executor executor = torch_executor(call.work());
+        Workspace workspace(x, spectral_conv_workspace(args, executor));
+        physcon::spectral_conv(args, executor, workspace.data());
+    });
+    return {y, spectrum};
+}
+
+std::tuple<Tensor, Tensor> spectral_conv_backward(
+    const Tensor& grad_in,
+    const Tensor& spectrum_in,
+    const Tensor& weight_in,
+    const std::vector<int64_t>& size,
+    const std::vector<double>& period,
+    bool x_needed,
+    bool weight_needed
+) {
+    const char* op = "physcon::spectral_conv_backward";
+    const auto d = static_cast<int64_t>(size.size());
+    const auto [batch, grad_size] = split_shape(op, "grad", grad_in, d);
+    STD_TORCH_CHECK(
+        grad_size == size,
+        op,
+        ": expected grad to have the sizes ",
+        describe(size),
+        ", got ",
+        describe(grad_size)
+    );
+    const SpectralCall call(op, batch, size, weight_in, period);
+    check_channels(op, "grad", grad_in, -d - 1, call.out);
+    check_dtype(op, "weight", weight_in, grad_in);
+    check_dtype(op, "spectrum", spectrum_in, grad_in);
+    STD_TORCH_CHECK(
+        shape_of(spectrum_in) == call.spectrum_shape(call.in),
+        op,
+        ": expected spectrum to have shape ",
+        describe(call.spectrum_shape(call.in)),
+        ", got ",
+        describe(shape_of(spectrum_in))
+    );
+    const Tensor grad = torch::stable::contiguous(grad_in),
+                 spectrum = torch::stable::contiguous(spectrum_in),
+                 weight = torch::stable::contiguous(weight_in);
+    Tensor x_out = allocate(grad, x_needed ? call.value_shape(call.in) : Shape{0});
+    Tensor weight_out = allocate(grad, weight_needed ? shape_of(weight) : Shape{0});
+    dispatch(op, grad, [&](auto type) {
+        using scalar_t = decltype(type);
+        const auto tables = spectral_tables_of<scalar_t>(call.grid);
+        SpectralConvBackwardArgs<scalar_t> args;
+        args.grid = call.grid;
+        args.batch = call.items;
+        args.in = call.in;
+        args.out = call.out;
+        args.tables = tables.get();
+        args.grad = grad.const_data_ptr<scalar_t>();
+        args.spectrum = spectrum.const_data_ptr<scalar_t>();
+        args.weight = weight.const_data_ptr<scalar_t>();
+        args.x_out = x_needed ? x_out.mutable_data_ptr<scalar_t>() : nullptr;
+        args.weight_out = weight_needed ? weight_out.mutable_data_ptr<scalar_t>() : nullptr;
+        const Executor executor = torch_executor(2 * call.work());
+        Workspace workspace(grad, spectral_conv_backward_workspace(args, executor));
+        physcon::spectral_conv_backward(args, executor, workspace.data());
+    });
+    return {x_out, weight_out};
+}
+
+}  // namespace
+}  // namespace physcon::binding
+
+STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
+    m.impl("spectral_conv", TORCH_BOX(&physcon::binding::spectral_conv));
+    m.impl("spectral_conv_backward", TORCH_BOX(&physcon::binding::spectral_conv_backward));
+}
