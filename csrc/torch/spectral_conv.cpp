@@ -231,7 +231,7 @@ std::tuple<Tensor, Tensor> spectral_conv(
         args.y_out = y.mutable_data_ptr<scalar_t>();
         args.spectrum_out = spectrum.mutable_data_ptr<scalar_t>();
         const Executor executor = torch_executor(call.work());
-        Workspace workspace(x, spectral_conv_workspace(args, executor));
+        Workspace workspace(spectral_conv_workspace(args, executor));
         physcon::spectral_conv(args, executor, workspace.data());
     });
     return {y, spectrum};
@@ -289,7 +289,7 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
         args.x_out = x_needed ? x_out.mutable_data_ptr<scalar_t>() : nullptr;
         args.weight_out = weight_needed ? weight_out.mutable_data_ptr<scalar_t>() : nullptr;
         const Executor executor = torch_executor(2 * call.work());
-        Workspace workspace(grad, spectral_conv_backward_workspace(args, executor));
+        Workspace workspace(spectral_conv_backward_workspace(args, executor));
         physcon::spectral_conv_backward(args, executor, workspace.data());
     });
     return {x_out, weight_out};
