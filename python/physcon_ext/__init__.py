@@ -6,7 +6,7 @@ from physcon_ext._load import compiled as _compiled
 
 # The operators are registered from here on.
 # isort: split
-from physcon_ext import boundary, constraints, metrics, ops, reference
+from physcon_ext import boundary, constraints, metrics, ops, pde, reference
 from physcon_ext._info import build_info, has_cuda
 from physcon_ext.conditioning import conserve, mixture, project
 from physcon_ext.constraints import LinearConstraint
@@ -27,6 +27,7 @@ __all__ = [
     "metrics",
     "mixture",
     "ops",
+    "pde",
     "project",
     "reference",
 ]
