@@ -79,7 +79,7 @@ def test_doctor_json_holds_the_same_facts(capsys: pytest.CaptureFixture[str]) ->
     facts = json.loads(capsys.readouterr().out)
     assert facts["ok"] is True
     assert facts["build"] == physcon_ext.build_info()
-    assert facts["operators"]["physcon::condition_diagonal"] == ["CPU"]
+    assert facts["operators"]["physcon::condition_diagonal"] == ["CPU", "CUDA"]
     assert {"cli", "plot", "gp", "test", "dev"} <= set(facts["extras"])
     assert facts["extras"]["test"]["pytest"] == pytest.__version__
 

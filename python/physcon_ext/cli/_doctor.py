@@ -86,8 +86,8 @@ def report() -> dict[str, Any]:
     ]
     if torch.cuda.device_count() and not build["cuda"]:
         cures.append(
-            "CUDA: torch sees a device, this build has no CUDA kernels; move tensors to the CPU, "
-            "or use physcon_ext.reference on the device"
+            "CUDA: torch sees a device, this build has no CUDA kernels: operators run as torch "
+            "operations there; build with PHYSCON_CUDA=ON for kernels"
         )
     cures += [
         f"check failed: {check['name']}, residual {check['residual']:.2e} above "

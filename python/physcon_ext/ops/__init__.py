@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Typed, differentiable wrappers of ``torch.ops.physcon``: one file per op, tensors in and out."""
 
+from physcon_ext.ops import _cuda
 from physcon_ext.ops.banded_product import banded_product
 from physcon_ext.ops.condition_banded import condition_banded
 from physcon_ext.ops.condition_cross import condition_cross
@@ -22,3 +23,5 @@ __all__ = [
     "condition_disjoint",
     "spectral_conv",
 ]
+
+_cuda.register()

@@ -29,9 +29,9 @@ def check_tensors(op: str, **tensors: Tensor) -> list[Tensor]:
         if not isinstance(t, Tensor):
             raise TypeError(f"{op}: expected {name} to be a torch.Tensor, got {type(t).__name__}")
     first_name, first = next(iter(tensors.items()))
-    if first.device.type not in ("cpu", "meta"):
+    if first.device.type not in ("cpu", "cuda", "meta"):
         raise ValueError(
-            f"{op}: expected {first_name} to be on the CPU, got {first.device}; "
+            f"{op}: expected {first_name} to be on the CPU or a CUDA device, got {first.device}; "
             "physcon_ext.reference runs on any device"
         )
     if first.device.type != "meta" and torch.is_autocast_enabled(first.device.type):
