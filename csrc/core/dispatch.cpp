@@ -4,6 +4,7 @@
 #include "condition.hpp"
 #include "cpu_features.hpp"
 #include "spectral.hpp"
+#include "faces.hpp"
 
 namespace physcon {
 
@@ -34,7 +35,9 @@ namespace physcon {
     X(std::size_t, spectral_conv_workspace, SpectralConvArgs, (), ())                          \
     X(void, spectral_conv, SpectralConvArgs, (, void* workspace), (, workspace))               \
     X(std::size_t, spectral_conv_backward_workspace, SpectralConvBackwardArgs, (), ())         \
-    X(void, spectral_conv_backward, SpectralConvBackwardArgs, (, void* workspace), (, workspace))
+    X(void, spectral_conv_backward, SpectralConvBackwardArgs, (, void* workspace), (, workspace)) \
+    X(void, assign_faces, AssignFacesArgs, (), ())                                             \
+    X(void, assign_faces_backward, AssignFacesBackwardArgs, (), ())
 
 #define PHYSCON_UNWRAP(...) __VA_ARGS__
 #define PHYSCON_DECLARE(result, name, Args, parameters, arguments) \

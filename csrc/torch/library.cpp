@@ -79,4 +79,15 @@ STABLE_TORCH_LIBRARY(physcon, m) {
         "spectral_conv_backward(Tensor grad, Tensor spectrum, Tensor weight, int[] size, float[] "
         "period, bool x_needed, bool weight_needed) -> (Tensor, Tensor)"
     );
+    // End points of the last axes: data plus a stencil of the points inwards, axis after axis.
+    m.def(
+        "assign_faces(Tensor u, Tensor values_0, Tensor values_1, Tensor values_2, Tensor "
+        "stencil_0, Tensor stencil_1, Tensor stencil_2, int dims) -> Tensor"
+    );
+    // Its adjoint -> gradients of u, values_0, values_1, values_2.
+    m.def(
+        "assign_faces_backward(Tensor grad, Tensor values_0, Tensor values_1, Tensor values_2, "
+        "Tensor stencil_0, Tensor stencil_1, Tensor stencil_2, int dims, bool values_needed) "
+        "-> (Tensor, Tensor, Tensor, Tensor)"
+    );
 }
