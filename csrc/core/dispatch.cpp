@@ -5,6 +5,8 @@
 #include "cpu_features.hpp"
 #include "spectral.hpp"
 #include "faces.hpp"
+#include "spectral.hpp"
+#include "boundary_spectral.hpp"
 
 namespace physcon {
 
@@ -37,7 +39,13 @@ namespace physcon {
     X(std::size_t, spectral_conv_backward_workspace, SpectralConvBackwardArgs, (), ())         \
     X(void, spectral_conv_backward, SpectralConvBackwardArgs, (, void* workspace), (, workspace)) \
     X(void, assign_faces, AssignFacesArgs, (), ())                                             \
-    X(void, assign_faces_backward, AssignFacesBackwardArgs, (), ())
+    X(void, assign_faces_backward, AssignFacesBackwardArgs, (), ())                            \
+    X(std::size_t, boundary_spectral_conv_workspace, BoundarySpectralConvArgs, (), ())         \
+    X(void, boundary_spectral_conv, BoundarySpectralConvArgs, (, void* workspace), (, workspace)) \
+    X(std::size_t, boundary_spectral_conv_backward_workspace,                                  \
+      BoundarySpectralConvBackwardArgs, (), ())                                                \
+    X(void, boundary_spectral_conv_backward, BoundarySpectralConvBackwardArgs,                 \
+      (, void* workspace), (, workspace))
 
 #define PHYSCON_UNWRAP(...) __VA_ARGS__
 #define PHYSCON_DECLARE(result, name, Args, parameters, arguments) \

@@ -90,4 +90,19 @@ STABLE_TORCH_LIBRARY(physcon, m) {
         "Tensor stencil_0, Tensor stencil_1, Tensor stencil_2, int dims, bool values_needed) "
         "-> (Tensor, Tensor, Tensor, Tensor)"
     );
+    // spectral_conv with sources at the ends of the axes that have gains, then assign_faces -> y,
+    // spectrum of x, record of the corrections.
+    m.def(
+        "boundary_spectral_conv(Tensor x, Tensor weight, Tensor gain_0, Tensor gain_1, Tensor "
+        "gain_2, Tensor values_0, Tensor values_1, Tensor values_2, Tensor stencil_0, Tensor "
+        "stencil_1, Tensor stencil_2, float[] period) -> (Tensor, Tensor, Tensor)"
+    );
+    // Its adjoint -> gradients of x, weight, the gains and the values.
+    m.def(
+        "boundary_spectral_conv_backward(Tensor grad, Tensor spectrum, Tensor shifts, Tensor "
+        "weight, Tensor gain_0, Tensor gain_1, Tensor gain_2, Tensor values_0, Tensor values_1, "
+        "Tensor values_2, Tensor stencil_0, Tensor stencil_1, Tensor stencil_2, float[] period, "
+        "bool x_needed, bool weight_needed, bool gains_needed, bool values_needed) -> (Tensor, "
+        "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    );
 }

@@ -87,7 +87,7 @@ def boundary_spectral_conv(
         ]
         seen = torch.cat([*lines, *ends(mix(spectrum + shift), axis)], dim=x.ndim - dims - 1)
         matrix = _complex_gain(gain, dims)
-        channels = seen.flatten(x.ndim - dims).movedim(x.ndim - dims - 1, -1)
+        channels = seen.reshape(*seen.shape[: x.ndim - dims], -1).movedim(x.ndim - dims - 1, -1)
         moved = torch.einsum("...qi,qio->...qo", channels, matrix).movedim(-1, x.ndim - dims - 1)
         moved = moved.reshape(*moved.shape[: x.ndim - dims], *(b.shape[1] for b in others))
         first, last = moved.chunk(2, dim=x.ndim - dims - 1)

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Spectral convolution with corrected end points: arguments and entry points.
+//
+// With e_k = exp(i w_k (N - 1) / 2) of axis a and q the modes of the other axes, the axis is
+// corrected by two point sources at its ends, chosen from what the convolution does there:
+//
+//   y_0(q) = S sum_k h_k conj(e_k) Y(k, q),  y_N(q) = S sum_k h_k e_k Y(k, q),   Y = X W
+//   [d_0 d_N](q) = [a_0 a_N y_0 y_N](q) gain(q)
+//   X(k, q) += d_0(q) e_k + d_N(q) conj(e_k)
+//
+// h_k is the weight of k in the synthesis, a_0 and a_N are the transforms of the end lines of the
+// input along the other axes, and S takes the real part of the field where the synthesis drops the
+// imaginary one: the average of q with the conjugate of -q where both end in the same real number,
+// a missing -q counting as zero. Axes are corrected in order, each seeing the input as the axes
+// before it left it. Everything between X and d is double precision.
+#pragma once
+
+#include "faces.hpp"
+#include "spectral.hpp"
+
+namespace physcon {
+
+/// Gains per axis: (modes of the other axes, 2 (in + out), 2 in, parts); null: not corrected.
+/// parts = 2 is complex, 1 real; with a single axis imaginary parts are not read.
+struct BoundaryGains {
+    const double* data[3] = {nullptr, nullptr, nullptr};
+    std::int64_t parts[3] = {2, 2, 2};
+};
+
+template <typename T>
+struct BoundarySpectralConvArgs {
+    SpectralGrid grid;
+    std::int64_t batch = 0, in = 0, out = 0;
+    const T* tables = nullptr;  ///< of `spectral_tables`
+    const T* x = nullptr;       ///< (batch, in, N_1 .. N_d)
+    const T* weight = nullptr;  ///< (M_1 .. M_d, in, out, 2)
+    BoundaryGains gains;
+    FaceRule<T> rule[3];        ///< assigned to y at the end
+    T* y_out = nullptr;         ///< (batch, out, N_1 .. N_d)
+    T* spectrum_out = nullptr;  ///< (M_1 .. M_d, batch, in, 2): X before any correction
+    /// Of every corrected axis in order: (modes of the other axes, batch, 2 (in + out) + 2 in),
+    /// [a_0 a_N y_0 y_N d_0 d_N], complex, or real with a single axis.
+    double* shifts_out = nullptr;
+};
+template <typename T>
+std::size_t boundary_spectral_conv_workspace(
+    const BoundarySpectralConvArgs<T>& args, const Executor& executor
+);
+template <typename T>
+void boundary_spectral_conv(
+    const BoundarySpectralConvArgs<T>& args, const Executor& executor, void* workspace
+);
+
+template <typename T>
+struct BoundarySpectralConvBackwardArgs {
+    SpectralGrid grid;
+    std::int64_t batch = 0, in = 0, out = 0;
+    const T* tables = nullptr;
+    const T* grad = nullptr;         ///< gradient of y
+    const T* spectrum = nullptr;     ///< kept by the forward call
+    const double* shifts = nullptr;  ///< kept by the forward call
+    const T* weight = nullptr;
+    BoundaryGains gains;
+    FaceRule<T> rule[3];               ///< `values` is not read
+    T* x_out = nullptr;                ///< (batch, in, N_1 .. N_d) or null
+    T* weight_out = nullptr;           ///< (M_1 .. M_d, in, out, 2) or null
+    double* gain_out[3] = {nullptr, nullptr, nullptr};  ///< as the gains, or null
+    FaceGradient<T> face_gradient[3];
+};
+template <typename T>
+std::size_t boundary_spectral_conv_backward_workspace(
+    const BoundarySpectralConvBackwardArgs<T>& args, const Executor& executor
+);
+template <typename T>
+void boundary_spectral_conv_backward(
+    const BoundarySpectralConvBackwardArgs<T>& args, const Executor& executor, void* workspace
+);
+
+}  // namespace physcon

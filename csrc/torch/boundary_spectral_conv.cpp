@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bindings of boundary_spectral_conv and its adjoint.
+#include "core/boundary_spectral.hpp"
+
+#include <algorithm>
+#include <tuple>
+
+#include "torch/faces.hpp"
+#include "torch/spectral.hpp"
+
+namespace physcon::binding {
+namespace {
+
+/// The gains of a call, checked and contiguous; an empty tensor leaves its axis alone.
+struct GivenGains {
+    Tensor gain[3];
+    int64_t records = 0;  ///< of all corrected axes
+
+    GivenGains(const SpectralCall& call, const Tensor* const (&given)[3]) {
+        for (int64_t axis = 0; axis < 3; ++axis) {
+            gain[axis] = torch::stable::contiguous(*given[axis]);
+            if (!corrected(axis)) {
+                continue;
+            }
+            STD_TORCH_CHECK(
+                axis < call.grid.axes, call.op, ": expected gain_", axis, " to be empty, got gains"
+            );
+            const int64_t others = call.mode_count / call.modes[static_cast<std::size_t>(axis)];
+            const Shape shape = shape_of(gain[axis]);
+            const Shape full = {others, 2 * (call.in + call.out), 2 * call.in, 2};
+            const bool fits = shape.size() == 4 && (shape[3] == 1 || shape[3] == 2) &&
+                              std::equal(shape.begin(), shape.end() - 1, full.begin());
+            STD_TORCH_CHECK(
+                fits,
+                call.op,
+                ": expected gain_",
+                axis,
+                " to have shape ",
+                describe(full),
+                " (or 1 as its last size: real), got ",
+                describe(shape)
+            );
+            STD_TORCH_CHECK(
+                gain[axis].scalar_type() == ScalarType::Double,
+                call.op,
+                ": expected gain_",
+                axis,
+                " to be float64"
+            );
+            STD_TORCH_CHECK(
+                call.size[static_cast<std::size_t>(axis)] >= 2,
+                call.op,
+                ": expected at least 2 points along the corrected axis ",
+                axis,
+                ", got ",
+                call.size[static_cast<std::size_t>(axis)]
+            );
+            records += others;
+        }
+    }
+    bool corrected(int64_t axis) const {
+        return gain[axis].numel() != 0;
+    }
+    BoundaryGains view(int64_t axes) const {
+        BoundaryGains view;
+        for (int64_t axis = 0; axis < axes; ++axis) {
+            if (corrected(axis)) {
+                view.data[3 - axes + axis] = gain[axis].const_data_ptr<double>();
+                view.parts[3 - axes + axis] = gain[axis].size(3);
+            }
+        }
+        return view;
+    }
+};
+
+Shape shifts_shape(const SpectralCall& call, const GivenGains& gains) {
+    const int64_t parts = call.grid.axes == 1 ? 1 : 2;
+    Shape shape = {gains.records};
+    shape.insert(shape.end(), call.batch.begin(), call.batch.end());
+    shape.push_back((2 * (call.in + call.out) + 2 * call.in) * parts);
+    return shape;
+}
+
+void check(
+    const SpectralCall& call, const char* name, const Tensor& t, const Shape& shape, ScalarType type
+) {
+    STD_TORCH_CHECK(
+        shape_of(t) == shape && t.scalar_type() == type,
+        call.op,
+        ": expected ",
+        name,
+        " to have shape ",
+        describe(shape),
+        " and the dtype that belongs to it, got ",
+        describe(shape_of(t))
+    );
+}
+
+SpectralCall call_of(
+    const char* op, const Tensor& field, const Tensor& weight, const std::vector<double>& period
+) {
+    const Shape shape = shape_of(field);
+    const auto axes = static_cast<std::ptrdiff_t>(period.size());
+    STD_TORCH_CHECK(
+        static_cast<std::ptrdiff_t>(shape.size()) >= axes + 1,
+        op,
+        ": expected a field (..., channels, N_1, .., N_d) with d = ",
+        static_cast<int64_t>(axes),
+        ", got ",
+        describe(shape)
+    );
+    return {
+        op,
+        Shape(shape.begin(), shape.end() - axes - 1),
+        Shape(shape.end() - axes, shape.end()),
+        weight,
+        period
+    };
+}
+
+std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
+    const Tensor& x_in,
+    const Tensor& weight_in,
+    const Tensor& gain_0,
+    const Tensor& gain_1,
+    const Tensor& gain_2,
+    const Tensor& values_0,
+    const Tensor& values_1,
+    const Tensor& values_2,
+    const Tensor& stencil_0,
+    const Tensor& stencil_1,
+    const Tensor& stencil_2,
+    const std::vector<double>& period
+) {
+    const char* op = "physcon::boundary_spectral_conv";
+    const SpectralCall call = call_of(op, x_in, weight_in, period);
+    const ScalarType type = x_in.scalar_type();
+    check(call, "x", x_in, call.value_shape(call.in), type);
+    check(call, "weight", weight_in, shape_of(weight_in), type);
+    const GivenGains gains(call, {&gain_0, &gain_1, &gain_2});
+    const Faces faces(
+        op,
+        call.value_shape(call.out),
+        type,
+        call.grid.axes,
+        {&values_0, &values_1, &values_2},
+        {&stencil_0, &stencil_1, &stencil_2}
+    );
+    const Tensor x = torch::stable::contiguous(x_in), weight = torch::stable::contiguous(weight_in);
+    Tensor y = allocate(x, call.value_shape(call.out));
+    Tensor spectrum = allocate(x, call.spectrum_shape(call.in));
+    Tensor shifts = allocate(x, shifts_shape(call, gains), ScalarType::Double);
+    dispatch(op, x, [&](auto type_tag) {
+        using scalar_t = decltype(type_tag);
+        const auto tables = spectral_tables_of<scalar_t>(call.grid);
+        BoundarySpectralConvArgs<scalar_t> args;
+        args.grid = call.grid;
+        args.batch = call.items;
+        args.in = call.in;
+        args.out = call.out;
+        args.tables = tables.get();
+        args.x = x.const_data_ptr<scalar_t>();
+        args.weight = weight.const_data_ptr<scalar_t>();
+        args.gains = gains.view(call.grid.axes);
+        faces.set(args.rule);
+        args.y_out = y.mutable_data_ptr<scalar_t>();
+        args.spectrum_out = spectrum.mutable_data_ptr<scalar_t>();
+        args.shifts_out = shifts.mutable_data_ptr<double>();
+        const Executor executor = torch_executor(call.work());
+        Workspace workspace(x, boundary_spectral_conv_workspace(args, executor));
+        physcon::boundary_spectral_conv(args, executor, workspace.data());
+    });
+    return {y, spectrum, shifts};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>
+boundary_spectral_conv_backward(
+    const Tensor& grad_in,
+    const Tensor& spectrum_in,
+    const Tensor& shifts_in,
+    const Tensor& weight_in,
+    const Tensor& gain_0,
+    const Tensor& gain_1,
+    const Tensor& gain_2,
+    const Tensor& values_0,
+    const Tensor& values_1,
+    const Tensor& values_2,
+    const Tensor& stencil_0,
+    const Tensor& stencil_1,
+    const Tensor& stencil_2,
+    const std::vector<double>& period,
+    bool x_needed,
+    bool weight_needed,
+    bool gains_needed,
+    bool values_needed
+) {
+    const char* op = "physcon::boundary_spectral_conv_backward";
+    const SpectralCall call = call_of(op, grad_in, weight_in, period);
+    const ScalarType type = grad_in.scalar_type();
+    const GivenGains gains(call, {&gain_0, &gain_1, &gain_2});
+    check(call, "grad", grad_in, call.value_shape(call.out), type);
+    check(call, "weight", weight_in, shape_of(weight_in), type);
+    check(call, "spectrum", spectrum_in, call.spectrum_shape(call.in), type);
+    check(call, "shifts", shifts_in, shifts_shape(call, gains), ScalarType::Double);
+    const Faces faces(
+        op,
+        call.value_shape(call.out),
+        type,
+        call.grid.axes,
+        {&values_0, &values_1, &values_2},
+        {&stencil_0, &stencil_1, &stencil_2}
+    );
+    const Tensor grad = torch::stable::contiguous(grad_in),
+                 spectrum = torch::stable::contiguous(spectrum_in),
+                 shifts = torch::stable::contiguous(shifts_in),
+                 weight = torch::stable::contiguous(weight_in);
+    Tensor x_out = allocate(grad, x_needed ? call.value_shape(call.in) : Shape{0});
+    Tensor weight_out = allocate(grad, weight_needed ? shape_of(weight) : Shape{0});
+    Tensor gain_out[3];
+    for (int axis = 0; axis < 3; ++axis) {
+        const bool wanted = gains_needed && gains.corrected(axis);
+        gain_out[axis] =
+            allocate(grad, wanted ? shape_of(gains.gain[axis]) : Shape{0}, ScalarType::Double);
+    }
+    FaceGradients values(faces, grad, values_needed);
+    dispatch(op, grad, [&](auto type_tag) {
+        using scalar_t = decltype(type_tag);
+        const auto tables = spectral_tables_of<scalar_t>(call.grid);
+        BoundarySpectralConvBackwardArgs<scalar_t> args;
+        args.grid = call.grid;
+        args.batch = call.items;
+        args.in = call.in;
+        args.out = call.out;
+        args.tables = tables.get();
+        args.grad = grad.const_data_ptr<scalar_t>();
+        args.spectrum = spectrum.const_data_ptr<scalar_t>();
+        args.shifts = shifts.const_data_ptr<double>();
+        args.weight = weight.const_data_ptr<scalar_t>();
+        args.gains = gains.view(call.grid.axes);
+        faces.set(args.rule);
+        values.set(faces, args.face_gradient);
+        args.x_out = x_needed ? x_out.mutable_data_ptr<scalar_t>() : nullptr;
+        args.weight_out = weight_needed ? weight_out.mutable_data_ptr<scalar_t>() : nullptr;
+        for (int axis = 0; axis < call.grid.axes; ++axis) {
+            if (gain_out[axis].numel() != 0) {
+                args.gain_out[3 - call.grid.axes + axis] =
+                    gain_out[axis].mutable_data_ptr<double>();
+            }
+        }
+        const Executor executor = torch_executor(2 * call.work());
+        Workspace workspace(grad, boundary_spectral_conv_backward_workspace(args, executor));
+        physcon::boundary_spectral_conv_backward(args, executor, workspace.data());
+    });
+    return {
+        x_out,
+        weight_out,
+        gain_out[0],
+        gain_out[1],
+        gain_out[2],
+        values.summed[0],
+        values.summed[1],
+        values.summed[2]
+    };
+}
+
+}  // namespace
+}  // namespace physcon::binding
+
+STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
+    m.impl("boundary_spectral_conv", TORCH_BOX(&physcon::binding::boundary_spectral_conv));
+    m.impl(
+        "boundary_spectral_conv_backward",
+        TORCH_BOX(&physcon::binding::boundary_spectral_conv_backward)
+    );
+}
