@@ -61,9 +61,9 @@ struct BoundarySpectralConvBackwardArgs {
     const double* shifts = nullptr;  ///< kept by the forward call
     const T* weight = nullptr;
     BoundaryGains gains;
-    FaceRule<T> rule[3];               ///< `values` is not read
-    T* x_out = nullptr;                ///< (batch, in, N_1 .. N_d) or null
-    T* weight_out = nullptr;           ///< (M_1 .. M_d, in, out, 2) or null
+    FaceRule<T> rule[3];                                ///< `values` is not read
+    T* x_out = nullptr;                                 ///< (batch, in, N_1 .. N_d) or null
+    T* weight_out = nullptr;                            ///< (M_1 .. M_d, in, out, 2) or null
     double* gain_out[3] = {nullptr, nullptr, nullptr};  ///< as the gains, or null
     FaceGradient<T> face_gradient[3];
 };

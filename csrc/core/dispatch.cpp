@@ -1,51 +1,56 @@
 // SPDX-License-Identifier: Apache-2.0
 // Picks the instruction set at run time: the public entry points forward to the copy compiled for
 // it.
+#include "boundary_spectral.hpp"
 #include "condition.hpp"
 #include "cpu_features.hpp"
-#include "spectral.hpp"
 #include "faces.hpp"
 #include "spectral.hpp"
-#include "boundary_spectral.hpp"
 
 namespace physcon {
 
 // Every entry point, as (return type, name, argument struct, further parameters, further
 // arguments).
-#define PHYSCON_ENTRY_POINTS(X)                                                                \
-    X(std::size_t, condition_workspace, ConditionArgs, (), ())                                 \
-    X(void, condition, ConditionArgs, (, void* workspace), (, workspace))                      \
-    X(std::size_t, condition_backward_workspace, ConditionBackwardArgs, (), ())                \
-    X(void, condition_backward, ConditionBackwardArgs, (, void* workspace), (, workspace))     \
-    X(void, condition_disjoint, DisjointArgs, (), ())                                          \
-    X(void, condition_disjoint_backward, DisjointBackwardArgs, (), ())                         \
-    X(std::size_t, condition_banded_workspace, BandedArgs, (), ())                             \
-    X(void, condition_banded, BandedArgs, (, void* workspace), (, workspace))                  \
-    X(std::size_t, condition_banded_backward_workspace, BandedBackwardArgs, (), ())            \
-    X(void, condition_banded_backward, BandedBackwardArgs, (, void* workspace), (, workspace)) \
-    X(std::size_t, banded_product_workspace, BandedProductArgs, (), ())                        \
-    X(void, banded_product, BandedProductArgs, (, void* workspace), (, workspace))             \
-    X(std::size_t, spectral_tables_size, SpectralTablesArgs, (), ())                           \
-    X(void, spectral_tables, SpectralTablesArgs, (), ())                                       \
-    X(std::size_t, spectral_analysis_workspace, SpectralTransformArgs, (), ())                 \
-    X(void, spectral_analysis, SpectralTransformArgs, (, void* workspace), (, workspace))      \
-    X(std::size_t, spectral_synthesis_workspace, SpectralTransformArgs, (), ())                \
-    X(void, spectral_synthesis, SpectralTransformArgs, (, void* workspace), (, workspace))     \
-    X(std::size_t, spectral_mix_workspace, SpectralMixArgs, (), ())                            \
-    X(void, spectral_mix, SpectralMixArgs, (, void* workspace), (, workspace))                 \
-    X(void, spectral_mix_adjoint, SpectralMixArgs, (, void* workspace), (, workspace))         \
-    X(std::size_t, spectral_conv_workspace, SpectralConvArgs, (), ())                          \
-    X(void, spectral_conv, SpectralConvArgs, (, void* workspace), (, workspace))               \
-    X(std::size_t, spectral_conv_backward_workspace, SpectralConvBackwardArgs, (), ())         \
+#define PHYSCON_ENTRY_POINTS(X)                                                                   \
+    X(std::size_t, condition_workspace, ConditionArgs, (), ())                                    \
+    X(void, condition, ConditionArgs, (, void* workspace), (, workspace))                         \
+    X(std::size_t, condition_backward_workspace, ConditionBackwardArgs, (), ())                   \
+    X(void, condition_backward, ConditionBackwardArgs, (, void* workspace), (, workspace))        \
+    X(void, condition_disjoint, DisjointArgs, (), ())                                             \
+    X(void, condition_disjoint_backward, DisjointBackwardArgs, (), ())                            \
+    X(std::size_t, condition_banded_workspace, BandedArgs, (), ())                                \
+    X(void, condition_banded, BandedArgs, (, void* workspace), (, workspace))                     \
+    X(std::size_t, condition_banded_backward_workspace, BandedBackwardArgs, (), ())               \
+    X(void, condition_banded_backward, BandedBackwardArgs, (, void* workspace), (, workspace))    \
+    X(std::size_t, banded_product_workspace, BandedProductArgs, (), ())                           \
+    X(void, banded_product, BandedProductArgs, (, void* workspace), (, workspace))                \
+    X(std::size_t, spectral_tables_size, SpectralTablesArgs, (), ())                              \
+    X(void, spectral_tables, SpectralTablesArgs, (), ())                                          \
+    X(std::size_t, spectral_analysis_workspace, SpectralTransformArgs, (), ())                    \
+    X(void, spectral_analysis, SpectralTransformArgs, (, void* workspace), (, workspace))         \
+    X(std::size_t, spectral_synthesis_workspace, SpectralTransformArgs, (), ())                   \
+    X(void, spectral_synthesis, SpectralTransformArgs, (, void* workspace), (, workspace))        \
+    X(std::size_t, spectral_mix_workspace, SpectralMixArgs, (), ())                               \
+    X(void, spectral_mix, SpectralMixArgs, (, void* workspace), (, workspace))                    \
+    X(void, spectral_mix_adjoint, SpectralMixArgs, (, void* workspace), (, workspace))            \
+    X(std::size_t, spectral_conv_workspace, SpectralConvArgs, (), ())                             \
+    X(void, spectral_conv, SpectralConvArgs, (, void* workspace), (, workspace))                  \
+    X(std::size_t, spectral_conv_backward_workspace, SpectralConvBackwardArgs, (), ())            \
     X(void, spectral_conv_backward, SpectralConvBackwardArgs, (, void* workspace), (, workspace)) \
-    X(void, assign_faces, AssignFacesArgs, (), ())                                             \
-    X(void, assign_faces_backward, AssignFacesBackwardArgs, (), ())                            \
-    X(std::size_t, boundary_spectral_conv_workspace, BoundarySpectralConvArgs, (), ())         \
+    X(void, assign_faces, AssignFacesArgs, (), ())                                                \
+    X(void, assign_faces_backward, AssignFacesBackwardArgs, (), ())                               \
+    X(std::size_t, boundary_spectral_conv_workspace, BoundarySpectralConvArgs, (), ())            \
     X(void, boundary_spectral_conv, BoundarySpectralConvArgs, (, void* workspace), (, workspace)) \
-    X(std::size_t, boundary_spectral_conv_backward_workspace,                                  \
-      BoundarySpectralConvBackwardArgs, (), ())                                                \
-    X(void, boundary_spectral_conv_backward, BoundarySpectralConvBackwardArgs,                 \
-      (, void* workspace), (, workspace))
+    X(std::size_t,                                                                                \
+      boundary_spectral_conv_backward_workspace,                                                  \
+      BoundarySpectralConvBackwardArgs,                                                           \
+      (),                                                                                         \
+      ())                                                                                         \
+    X(void,                                                                                       \
+      boundary_spectral_conv_backward,                                                            \
+      BoundarySpectralConvBackwardArgs,                                                           \
+      (, void* workspace),                                                                        \
+      (, workspace))
 
 #define PHYSCON_UNWRAP(...) __VA_ARGS__
 #define PHYSCON_DECLARE(result, name, Args, parameters, arguments) \

@@ -21,7 +21,7 @@ struct FaceRule {
     std::int64_t width = 0;           ///< q + 1, 1 <= width < points of the axis
     const T* values = nullptr;
     std::int64_t item = 0, channel = 0, end = 0;  ///< element strides of `values`
-    std::int64_t tangent[2] = {0, 0};  ///< of the other two axes, in their order
+    std::int64_t tangent[2] = {0, 0};             ///< of the other two axes, in their order
 };
 
 /// Three axes; the missing leading ones of a line or a plane have size 1 and no rule.

@@ -18,7 +18,7 @@ struct GivenGains {
 
     GivenGains(const SpectralCall& call, const Tensor* const (&given)[3]) {
         for (int64_t axis = 0; axis < 3; ++axis) {
-            gain[axis] = torch::stable::contiguous(*given[axis]);
+            gain[axis] = packed(*given[axis]);
             if (!corrected(axis)) {
                 continue;
             }
@@ -146,7 +146,7 @@ std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
         {&values_0, &values_1, &values_2},
         {&stencil_0, &stencil_1, &stencil_2}
     );
-    const Tensor x = torch::stable::contiguous(x_in), weight = torch::stable::contiguous(weight_in);
+    const Tensor x = packed(x_in), weight = packed(weight_in);
     Tensor y = allocate(x, call.value_shape(call.out));
     Tensor spectrum = allocate(x, call.spectrum_shape(call.in));
     Tensor shifts = allocate(x, shifts_shape(call, gains), ScalarType::Double);
@@ -167,7 +167,7 @@ std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
         args.spectrum_out = spectrum.mutable_data_ptr<scalar_t>();
         args.shifts_out = shifts.mutable_data_ptr<double>();
         const Executor executor = torch_executor(call.work());
-        Workspace workspace(x, boundary_spectral_conv_workspace(args, executor));
+        Workspace workspace(boundary_spectral_conv_workspace(args, executor));
         physcon::boundary_spectral_conv(args, executor, workspace.data());
     });
     return {y, spectrum, shifts};
@@ -210,10 +210,8 @@ boundary_spectral_conv_backward(
         {&values_0, &values_1, &values_2},
         {&stencil_0, &stencil_1, &stencil_2}
     );
-    const Tensor grad = torch::stable::contiguous(grad_in),
-                 spectrum = torch::stable::contiguous(spectrum_in),
-                 shifts = torch::stable::contiguous(shifts_in),
-                 weight = torch::stable::contiguous(weight_in);
+    const Tensor grad = packed(grad_in), spectrum = packed(spectrum_in), shifts = packed(shifts_in),
+                 weight = packed(weight_in);
     Tensor x_out = allocate(grad, x_needed ? call.value_shape(call.in) : Shape{0});
     Tensor weight_out = allocate(grad, weight_needed ? shape_of(weight) : Shape{0});
     Tensor gain_out[3];
@@ -248,7 +246,7 @@ boundary_spectral_conv_backward(
             }
         }
         const Executor executor = torch_executor(2 * call.work());
-        Workspace workspace(grad, boundary_spectral_conv_backward_workspace(args, executor));
+        Workspace workspace(boundary_spectral_conv_backward_workspace(args, executor));
         physcon::boundary_spectral_conv_backward(args, executor, workspace.data());
     });
     return {

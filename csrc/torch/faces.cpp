@@ -28,8 +28,8 @@ Faces::Faces(
         size[3 - dims + a] = sizes[static_cast<std::size_t>(a)];
     }
     for (int64_t a = 0; a < 3; ++a) {
-        values[a] = torch::stable::contiguous(*data[a]);
-        stencils[a] = torch::stable::contiguous(*rows[a]);
+        values[a] = packed(*data[a]);
+        stencils[a] = packed(*rows[a]);
         if (!assigned(a)) {
             continue;
         }
@@ -132,7 +132,7 @@ Tensor assign_faces(
         {&values_0, &values_1, &values_2},
         {&stencil_0, &stencil_1, &stencil_2}
     );
-    const Tensor input = torch::stable::contiguous(u);
+    const Tensor input = packed(u);
     Tensor output = allocate(u, shape_of(u));
     dispatch(faces.op, u, [&](auto type) {
         using scalar_t = decltype(type);
@@ -167,7 +167,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> assign_faces_backward(
         {&values_0, &values_1, &values_2},
         {&stencil_0, &stencil_1, &stencil_2}
     );
-    const Tensor input = torch::stable::contiguous(grad);
+    const Tensor input = packed(grad);
     Tensor output = allocate(grad, shape_of(grad));
     FaceGradients gradients(faces, grad, values_needed);
     dispatch(faces.op, grad, [&](auto type) {

@@ -50,8 +50,8 @@ struct Normal {
         Mirror m = {true, 0, 1};
         for (int i = 0; i < 2; ++i) {
             const int64_t k = wavenumber(grid, axes[i], at[i]), count = grid.modes[axes[i]];
-            const bool own = k == 0 || 2 * static_cast<double>(k < 0 ? -k : k) ==
-                                           grid.period[axes[i]];
+            const bool own =
+                k == 0 || 2 * static_cast<double>(k < 0 ? -k : k) == grid.period[axes[i]];
             to[i] = at[i];
             if (own && k != 0 && grid.size[axes[i]] % 2 == 0) {
                 m.sign = -m.sign;  // the phase of the centre, twice
@@ -246,7 +246,8 @@ void take_real_field(double* ends, const Normal& normal, int64_t length, const E
     });
 }
 
-// ---- transforms of the end lines along the other axes --------------------------------------------
+// ---- transforms of the end lines along the other axes
+// --------------------------------------------
 
 /// cos and sin of w_k (n - c), (modes, points), of one axis.
 struct LineBasis {
@@ -262,8 +263,7 @@ struct LineBasis {
             const int64_t wave = Normal::wavenumber(grid, axis, k);
             for (int64_t n = 0; 2 * n < points; ++n) {
                 const int64_t turns = (wave < 0 ? -wave : wave) * (points - 1 - 2 * n);
-                const CosineSine value =
-                    cosine_sine(static_cast<double>(turns), grid.period[axis]);
+                const CosineSine value = cosine_sine(static_cast<double>(turns), grid.period[axis]);
                 const double s = wave < 0 ? -value.sine : value.sine;
                 const int64_t left = k * points + n, right = k * points + points - 1 - n;
                 cosine[left] = cosine[right] = value.cosine;
@@ -379,9 +379,7 @@ struct EndLines {
             lines[to + 1] = 0;
         });
         if (grid.axes > 1) {
-            transform_lines(
-                basis[1], true, count[0], lanes(), buffer[0], buffer[1], executor
-            );
+            transform_lines(basis[1], true, count[0], lanes(), buffer[0], buffer[1], executor);
             transform_lines(basis[0], true, 1, modes[1] * lanes(), buffer[1], ends, executor);
         }
     }
@@ -390,9 +388,7 @@ struct EndLines {
         const double* lines = grid.axes == 1 ? ends : buffer[0];
         if (grid.axes > 1) {
             transform_lines(basis[0], false, 1, modes[1] * lanes(), ends, buffer[1], executor);
-            transform_lines(
-                basis[1], false, count[0], lanes(), buffer[1], buffer[0], executor
-            );
+            transform_lines(basis[1], false, count[0], lanes(), buffer[1], buffer[0], executor);
         }
         visit(executor, [&](int64_t to, int64_t from) {
             field[to] = static_cast<T>(static_cast<double>(field[to]) + lines[from]);
@@ -400,7 +396,8 @@ struct EndLines {
     }
 };
 
-// ---- products with the gains, in double precision ------------------------------------------------
+// ---- products with the gains, in double precision
+// ------------------------------------------------
 //
 // A product of complex numbers is one of real numbers with twice the rows: Re(a) b and Im(a) b are
 // formed apart, and i is applied to the second at the end.
@@ -528,9 +525,9 @@ struct Records {
 /// The gains of one axis, and memory to bring them into the form of a product.
 struct Gains {
     const double* data;
-    int64_t given;        ///< parts of a gain as given
+    int64_t given;          ///< parts of a gain as given
     int64_t rows, columns;  ///< 2 (in + out), 2 in
-    int64_t parts;        ///< 1: real products
+    int64_t parts;          ///< 1: real products
     int64_t slots;
     double *packed, *product;
 
@@ -601,7 +598,11 @@ struct Gains {
 
     /// gradient = sum over the batch of seen^H grad, in its order.
     void gradient(
-        const Records& r, const double* grad, int64_t grad_row, double* out, const Executor& executor
+        const Records& r,
+        const double* grad,
+        int64_t grad_row,
+        double* out,
+        const Executor& executor
     ) const {
         run_indices(executor, r.normal.others, [&](int64_t slot, int64_t q) {
             double* sum = product + slot * larger(r.batch, rows) * rows * parts;
@@ -639,7 +640,8 @@ struct Gains {
     }
 };
 
-// ---- the op --------------------------------------------------------------------------------------
+// ---- the op
+// --------------------------------------------------------------------------------------
 
 /// A corrected axis: its place, its memory, what it saw.
 template <typename T>
@@ -735,9 +737,10 @@ std::size_t forward(
     auto synthesis = transform(a.grid, a.tables, a.batch * a.out, true);
     synthesis.spectrum = mixed;
     synthesis.values_out = a.y_out;
-    const std::size_t stage =
-        larger(larger(analyse<T>(analysis, executor, nullptr), mix<T>(mix_args, executor, nullptr)),
-               synthesise<T>(synthesis, executor, nullptr));
+    const std::size_t stage = larger(
+        larger(analyse<T>(analysis, executor, nullptr), mix<T>(mix_args, executor, nullptr)),
+        synthesise<T>(synthesis, executor, nullptr)
+    );
     void* scratch = arena.take<char>(static_cast<int64_t>(stage));
     if (workspace != nullptr) {
         analyse(analysis, executor, scratch);
@@ -748,9 +751,7 @@ std::size_t forward(
         if (a.gains.data[axis] == nullptr) {
             continue;
         }
-        const Correction<T> c(
-            arena, a.grid, axis, a.batch, a.in, a.out, a.gains, shifts, executor
-        );
+        const Correction<T> c(arena, a.grid, axis, a.batch, a.in, a.out, a.gains, shifts, executor);
         const Records& r = c.records;
         if (workspace == nullptr) {
             continue;
@@ -774,13 +775,9 @@ std::size_t forward(
         evaluate<T>({mixed, a.batch, a.out}, c.normal, c.phases, true, ends, executor);
         take_real_field(ends, c.normal, a.batch * 4 * a.out, executor);
         r.put(ends, 2 * a.out, r.outputs(), executor);
-        c.gains.apply(
-            r, r.data, r.length(), false, r.data + r.shifts(), r.length(), executor
-        );
+        c.gains.apply(r, r.data, r.length(), false, r.data + r.shifts(), r.length(), executor);
         r.get(ends, 2 * a.in, r.shifts(), executor);
-        radiate<T>(
-            ends, c.normal, c.phases, false, before, {shifted, a.batch, a.in}, executor
-        );
+        radiate<T>(ends, c.normal, c.phases, false, before, {shifted, a.batch, a.in}, executor);
         ++done;
         if (done < corrected) {
             r.get(ends, 2 * a.in, r.shifts(), executor);
@@ -942,9 +939,7 @@ class Backward {
             return Spectrum<const T>{s.data, s.batch, s.channels, s.stack, s.slot};
         };
         seen.get(ends_, 2 * a_.in, seen.shifts(), executor_);
-        radiate<T>(
-            ends_, normal, c.phases, false, {nullptr, a_.batch, a_.in}, shift, executor_
-        );
+        radiate<T>(ends_, normal, c.phases, false, {nullptr, a_.batch, a_.in}, shift, executor_);
         stack_rows(upstream_, right_, a_.out, slot);
 
         mix_adjoint(pull_, executor_, scratch_);
@@ -962,9 +957,7 @@ class Backward {
         }
         const double* shift_grad = grad.data + grad.shifts();
         if (a_.gain_out[normal.axis] != nullptr) {
-            c.gains.gradient(
-                seen, shift_grad, grad.length(), a_.gain_out[normal.axis], executor_
-            );
+            c.gains.gradient(seen, shift_grad, grad.length(), a_.gain_out[normal.axis], executor_);
         }
         c.gains.apply(seen, shift_grad, grad.length(), true, grad.data, grad.length(), executor_);
         grad.get(ends_, 2 * a_.out, grad.outputs(), executor_);
@@ -1055,18 +1048,18 @@ void boundary_spectral_conv_backward(
     Backward<T>(args, executor, workspace).run();
 }
 
-#define PHYSCON_INSTANTIATE(T)                                                            \
-    template std::size_t boundary_spectral_conv_workspace(                                \
-        const BoundarySpectralConvArgs<T>&, const Executor&                               \
-    );                                                                                    \
-    template void boundary_spectral_conv(                                                 \
-        const BoundarySpectralConvArgs<T>&, const Executor&, void*                        \
-    );                                                                                    \
-    template std::size_t boundary_spectral_conv_backward_workspace(                       \
-        const BoundarySpectralConvBackwardArgs<T>&, const Executor&                       \
-    );                                                                                    \
-    template void boundary_spectral_conv_backward(                                        \
-        const BoundarySpectralConvBackwardArgs<T>&, const Executor&, void*                \
+#define PHYSCON_INSTANTIATE(T)                                             \
+    template std::size_t boundary_spectral_conv_workspace(                 \
+        const BoundarySpectralConvArgs<T>&, const Executor&                \
+    );                                                                     \
+    template void boundary_spectral_conv(                                  \
+        const BoundarySpectralConvArgs<T>&, const Executor&, void*         \
+    );                                                                     \
+    template std::size_t boundary_spectral_conv_backward_workspace(        \
+        const BoundarySpectralConvBackwardArgs<T>&, const Executor&        \
+    );                                                                     \
+    template void boundary_spectral_conv_backward(                         \
+        const BoundarySpectralConvBackwardArgs<T>&, const Executor&, void* \
     );
 PHYSCON_INSTANTIATE(float)
 PHYSCON_INSTANTIATE(double)

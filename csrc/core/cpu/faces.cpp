@@ -45,8 +45,7 @@ void assign(T* plane, const T* values, const FaceRule<T>& rule, const Line& line
         for (int64_t i = 0; i < line.count[0]; ++i) {
             for (int64_t j = 0; j < line.count[1]; ++j) {
                 T* face = plane + line.face(end, i, j);
-                const T value =
-                    values[end * rule.end + i * rule.tangent[0] + j * rule.tangent[1]];
+                const T value = values[end * rule.end + i * rule.tangent[0] + j * rule.tangent[1]];
                 if (constant) {
                     *face = value;
                     continue;
@@ -89,7 +88,7 @@ void assign_adjoint(T* plane, T* values, const FaceRule<T>& rule, const Line& li
 /// Sums over the axes of extent 1, in their order, in double precision.
 template <typename T>
 void reduce(const FaceGradient<T>& gradient, const int64_t (&size)[5], const Executor& executor) {
-    const int64_t(&extent)[5] = gradient.extent;
+    const int64_t (&extent)[5] = gradient.extent;
     int64_t count = 1, stride[5], step = 1;
     for (int a = 4; a >= 0; --a) {
         stride[a] = step;

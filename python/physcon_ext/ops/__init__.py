@@ -2,6 +2,7 @@
 """Typed, differentiable wrappers of ``torch.ops.physcon``: one file per op, tensors in and out."""
 
 from physcon_ext.ops import _cuda
+from physcon_ext.ops.assign_faces import assign_faces
 from physcon_ext.ops.banded_product import banded_product
 from physcon_ext.ops.condition_banded import condition_banded
 from physcon_ext.ops.condition_cross import condition_cross
@@ -15,6 +16,7 @@ from physcon_ext.reference.results import Conditioned, ConditionedBanded
 __all__ = [
     "Conditioned",
     "ConditionedBanded",
+    "assign_faces",
     "banded_product",
     "condition_banded",
     "condition_cross",

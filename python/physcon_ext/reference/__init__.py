@@ -5,7 +5,9 @@ These are the oracle of the tests and the place to read what an op computes. The
 matrices and are never used as a fallback.
 """
 
+from physcon_ext.reference.assign_faces import assign_faces
 from physcon_ext.reference.banded_product import banded_product
+from physcon_ext.reference.boundary_spectral_conv import boundary_spectral_conv
 from physcon_ext.reference.condition_banded import condition_banded
 from physcon_ext.reference.condition_cross import condition_cross
 from physcon_ext.reference.condition_dense import condition_dense
@@ -20,7 +22,9 @@ __all__ = [
     "Conditioned",
     "ConditionedBanded",
     "RowStatus",
+    "assign_faces",
     "banded_product",
+    "boundary_spectral_conv",
     "condition_banded",
     "condition_cross",
     "condition_dense",

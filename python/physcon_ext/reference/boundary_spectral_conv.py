@@ -58,7 +58,9 @@ def boundary_spectral_conv(
         _waves(k, torch.arange(n), p).to(x.device)
         for k, n, p in zip(waves, sizes, periods, strict=True)
     ]
-    scales = [_hermitian(k, p, a == dims - 1) for a, (k, p) in enumerate(zip(waves, periods))]
+    scales = [
+        _hermitian(k, p, a == dims - 1) for a, (k, p) in enumerate(zip(waves, periods, strict=True))
+    ]
     w = torch.view_as_complex(weight.double().contiguous())
     letters = "pqr"[:dims]
 
