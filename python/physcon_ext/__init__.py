@@ -6,7 +6,17 @@ from physcon_ext._load import compiled as _compiled
 
 # The operators are registered from here on.
 # isort: split
-from physcon_ext import boundary, constraints, metrics, ops, pde, reference
+from physcon_ext import (
+    boundary,
+    constraints,
+    functional,
+    metrics,
+    models,
+    nn,
+    ops,
+    pde,
+    reference,
+)
 from physcon_ext._info import build_info, has_cuda
 from physcon_ext.conditioning import conserve, mixture, project
 from physcon_ext.constraints import LinearConstraint
@@ -23,9 +33,12 @@ __all__ = [
     "build_info",
     "conserve",
     "constraints",
+    "functional",
     "has_cuda",
     "metrics",
     "mixture",
+    "models",
+    "nn",
     "ops",
     "pde",
     "project",

@@ -375,7 +375,7 @@ def boundary_values(
         >>> found["left"]
         tensor([[2.]])
     """
-    given = {} if values is None else _by_edge(bc, values, who)
+    given = {} if values is None else by_edge(bc, values, who)
     found: dict[str, Tensor] = {}
     for edge in bc.edges:
         condition = bc[edge]
@@ -426,7 +426,8 @@ def _edge_tensor(edge: str, value: Data, like: Tensor, n_axes: int, who: str) ->
     return value.to(like.dtype).reshape((1,) * (len(shape) - value.ndim) + value.shape)
 
 
-def _by_edge(bc: BoundaryConditions, values: BoundaryValues, who: str) -> dict[str, Data]:
+def by_edge(bc: BoundaryConditions, values: BoundaryValues, who: str) -> dict[str, Data]:
+    """Return values under the first names of their edges; raise for edges that take none."""
     given: dict[str, Data] = {}
     for name, value in values.items():
         edge = edge_name(name, who)

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Boundary conditions of the output of any model, as a layer that is trained through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, nn
+
+from physcon_ext.boundary.conditions import BoundaryConditions, BoundaryValues
+from physcon_ext.boundary.enforcement import Corner, Grid, enforce
+from physcon_ext.boundary.smooth import KERNELS, Kernel, condition_on_boundary, default_length
+
+
+Method: TypeAlias = Literal["smooth", "overwrite"]
+
+
+class BoundaryLayer(nn.Module):
+    """Make a field satisfy its boundary conditions.
+
+    Args:
+        bc: The conditions.
+        method: ``"smooth"``: `boundary.condition_on_boundary`, whose correction decays into the
+            domain. ``"overwrite"``: `boundary.enforce`, which changes the end points alone.
+        length: Correlation length per axis, or one for all; the default of
+            `boundary.condition_on_boundary` if not given.
+        learn_length: Make the logarithm of the lengths a parameter, ``log_length``. It moves
+            slowly at the learning rate of a network: give it one 10 to 30 times larger.
+        kernel: As in `boundary.condition_on_boundary`.
+        corner: As in `boundary.enforce`.
+
+    Example:
+        >>> from physcon_ext.boundary import Dirichlet
+        >>> layer = BoundaryLayer(BoundaryConditions(left=Dirichlet()))
+        >>> layer(torch.zeros(2, 1, 9), {"left": 1.0})[:, 0, 0]
+        tensor([1., 1.])
+    """
+
+    log_length: Tensor | None
+
+    def __init__(
+        self,
+        bc: BoundaryConditions,
+        method: Method = "smooth",
+        *,
+        length: float | Sequence[float] | None = None,
+        learn_length: bool = False,
+        kernel: Kernel = "rbf",
+        corner: Corner = "priority",
+    ) -> None:
+        super().__init__()
+        if method not in get_args(Method):
+            raise ValueError(
+                f"BoundaryLayer: expected method to be one of {get_args(Method)}, got {method!r}"
+            )
+        if kernel not in KERNELS:
+            raise ValueError(
+                f"BoundaryLayer: expected kernel to be one of {KERNELS}, got {kernel!r}"
+            )
+        self.bc, self.method, self.kernel, self.corner = bc, method, kernel, corner
+        logarithm = torch.tensor(_lengths(bc, length), dtype=torch.float64).log()
+        if method == "overwrite":
+            self.register_parameter("log_length", None)
+        elif learn_length:
+            self.log_length = nn.Parameter(logarithm.to(torch.get_default_dtype()))
+        else:
+            self.register_buffer("log_length", logarithm.to(torch.get_default_dtype()))
+
+    def forward(
+        self, u: Tensor, boundary_values: BoundaryValues | None = None, *, grid: Grid = None
+    ) -> Tensor:
+        """Return the field ``(batch, channels, *space)`` with its conditions met."""
+        if self.log_length is None:
+            return enforce(u, self.bc, boundary_values, grid=grid, corner=self.corner)
+        axes = u.ndim - 2
+        length = [one.exp() for one in self.log_length.double()[:axes]]
+        return condition_on_boundary(
+            u,
+            self.bc,
+            boundary_values,
+            length=length,
+            kernel=self.kernel,
+            grid=grid,
+            corner=self.corner,
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.bc}, method={self.method!r}"
+
+
+class BoundaryEnforced(nn.Module):
+    """Any module, with boundary conditions on what it returns.
+
+    Args:
+        model: A module that returns a field ``(batch, channels, *space)``.
+        bc: The conditions.
+        method: ``"smooth"`` or ``"overwrite"``, see `BoundaryLayer`. A model that was trained
+            without the layer should be trained on with ``"smooth"``, and can take ``"overwrite"``
+            as it is.
+        channels: Output channels with these conditions; all if not given. Wrap again for others.
+        pass_values: Pass ``boundary_values`` and ``grid`` on to the model, which must take them.
+        **options: Further arguments of `BoundaryLayer`.
+
+    Example:
+        >>> from physcon_ext.boundary import Dirichlet
+        >>> bc = BoundaryConditions(left=Dirichlet(), right=Dirichlet(0.0))
+        >>> model = BoundaryEnforced(torch.nn.Conv1d(1, 1, 3, padding=1), bc)
+        >>> u = model(torch.randn(2, 1, 32), boundary_values={"left": torch.ones(2, 1)})
+        >>> u[0, 0, [0, -1]].tolist()
+        [1.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        bc: BoundaryConditions,
+        method: Method = "smooth",
+        *,
+        channels: Sequence[int] | None = None,
+        pass_values: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.boundary = BoundaryLayer(bc, method, **options)
+        self.channels = None if channels is None else list(channels)
+        self.pass_values = pass_values
+
+    def forward(
+        self,
+        *args: Any,
+        boundary_values: BoundaryValues | None = None,
+        grid: Grid = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Call the model and return its output with the conditions met."""
+        if self.pass_values:
+            kwargs = {**kwargs, "boundary_values": boundary_values, "grid": grid}
+        u = self.model(*args, **kwargs)
+        if not isinstance(u, Tensor):
+            raise TypeError(
+                f"BoundaryEnforced: expected the model to return a torch.Tensor, "
+                f"got {type(u).__name__}"
+            )
+        if self.channels is None:
+            fixed: Tensor = self.boundary(u, boundary_values, grid=grid)
+            return fixed
+        index = torch.tensor(self.channels, device=u.device)
+        part = self.boundary(u.index_select(1, index), boundary_values, grid=grid)
+        return u.to(part.dtype).index_copy(1, index, part)
+
+
+def _lengths(bc: BoundaryConditions, length: float | Sequence[float] | None) -> list[float]:
+    axes = range(max(bc.n_axes, 1))
+    if length is None:
+        return [default_length(bc, axis) for axis in axes]
+    found = [length] * len(axes) if isinstance(length, (int, float)) else list(length)
+    if len(found) != len(axes) or not all(one > 0 for one in found):
+        raise ValueError(
+            f"BoundaryLayer: expected length to be positive, one or one for each of {len(axes)} "
+            f"axes, got {length}"
+        )
+    return [float(one) for one in found]
