@@ -5,6 +5,7 @@
 #include "condition.hpp"
 #include "cpu_features.hpp"
 #include "faces.hpp"
+#include "fv.hpp"
 #include "spectral.hpp"
 
 namespace physcon {
@@ -91,5 +92,34 @@ PHYSCON_ENTRY_POINTS(PHYSCON_DECLARE)
     template result name(const Args<float>&, const Executor& PHYSCON_UNWRAP parameters);   \
     template result name(const Args<double>&, const Executor& PHYSCON_UNWRAP parameters);
 PHYSCON_ENTRY_POINTS(PHYSCON_DEFINE)
+
+// The solvers compute in double precision only.
+#define PHYSCON_SOLVERS(X)                                                    \
+    X(std::size_t, balance_law_workspace, BalanceLawArgs, (), ())             \
+    X(void, balance_law, BalanceLawArgs, (, void* workspace), (, workspace))
+
+#define PHYSCON_DECLARE_SOLVER(result, name, Args, parameters, arguments) \
+    result name(const Args& args, const Executor& executor PHYSCON_UNWRAP parameters);
+namespace portable {
+PHYSCON_SOLVERS(PHYSCON_DECLARE_SOLVER)
+}
+#if defined(PHYSCON_HAVE_AVX2)
+namespace avx2 {
+PHYSCON_SOLVERS(PHYSCON_DECLARE_SOLVER)
+}
+#endif
+#if defined(PHYSCON_HAVE_AVX512)
+namespace avx512 {
+PHYSCON_SOLVERS(PHYSCON_DECLARE_SOLVER)
+}
+#endif
+
+#define PHYSCON_DEFINE_SOLVER(result, name, Args, parameters, arguments)                \
+    result name(const Args& args, const Executor& executor PHYSCON_UNWRAP parameters) { \
+        PHYSCON_TRY_AVX512(name(args, executor PHYSCON_UNWRAP arguments))               \
+        PHYSCON_TRY_AVX2(name(args, executor PHYSCON_UNWRAP arguments))                 \
+        return portable::name(args, executor PHYSCON_UNWRAP arguments);                 \
+    }
+PHYSCON_SOLVERS(PHYSCON_DEFINE_SOLVER)
 
 }  // namespace physcon

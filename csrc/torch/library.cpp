@@ -105,4 +105,12 @@ STABLE_TORCH_LIBRARY(physcon, m) {
         "bool x_needed, bool weight_needed, bool gains_needed, bool values_needed) -> (Tensor, "
         "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
+    // Finite volumes: a number of steps -> state, inner and outer flux integrals, source integrals,
+    // info.
+    m.def(
+        "balance_law(Tensor state, Tensor spacing, Tensor speed, Tensor diffusion, Tensor "
+        "inner_low, Tensor inner_high, Tensor outer_low, Tensor outer_high, Tensor edge_weights, "
+        "Tensor shapes, Tensor amplitudes, Tensor dt, Tensor steps, Tensor choices, int stages) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    );
 }

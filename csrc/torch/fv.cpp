@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// Binding of the finite-volume solvers.
+#include "core/fv.hpp"
+
+#include <tuple>
+
+#include "torch/binding.hpp"
+
+namespace physcon::binding {
+namespace {
+
+constexpr const char* op = "physcon::balance_law";
+
+/// A float64 tensor of a given shape, contiguous.
+struct Field {
+    Tensor tensor;
+    Field(const char* name, const Tensor& given, const Shape& shape)
+        : tensor(torch::stable::contiguous(given)) {
+        STD_TORCH_CHECK(
+            given.scalar_type() == ScalarType::Double && shape_of(given) == shape,
+            op,
+            ": expected ",
+            name,
+            " to be float64 of shape ",
+            describe(shape),
+            ", got ",
+            describe(shape_of(given))
+        );
+    }
+    const double* data() const {
+        return tensor.const_data_ptr<double>();
+    }
+};
+
+/// A table (batch, steps, stages, along) read in place, expanded axes included.
+void set_table(Edge& e, const char* name, const Tensor& t, int64_t batch, int64_t along) {
+    STD_TORCH_CHECK(
+        t.scalar_type() == ScalarType::Double && t.dim() == 4 && t.size(0) == batch &&
+            t.size(3) == along,
+        op,
+        ": expected ",
+        name,
+        " to be float64 (",
+        batch,
+        ", steps, stages, ",
+        along,
+        "), got ",
+        describe(shape_of(t))
+    );
+    e.data = t.const_data_ptr<double>();
+    e.item = t.stride(0);
+    e.step = t.stride(1);
+    e.stage = t.stride(2);
+    e.along = t.stride(3);
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
+    const Tensor& state,
+    const Tensor& spacing,
+    const Tensor& speed,
+    const Tensor& diffusion,
+    const Tensor& inner_low,
+    const Tensor& inner_high,
+    const Tensor& outer_low,
+    const Tensor& outer_high,
+    const Tensor& edge_weights,
+    const Tensor& shapes,
+    const Tensor& amplitudes,
+    const Tensor& dt,
+    const Tensor& steps,
+    const Tensor& choices,
+    int64_t stages
+) {
+    STD_TORCH_CHECK(
+        state.dim() == 5 && state.size(3) >= 1 && state.size(4) >= 4,
+        op,
+        ": expected state to be (batch, fields, 2, rows, n) with n >= 4, got ",
+        describe(shape_of(state))
+    );
+    BalanceLawArgs args;
+    args.batch = state.size(0);
+    args.rows = state.size(3);
+    args.n = state.size(4);
+    args.planar = args.rows > 1;
+    const int64_t batch = args.batch;
+    const Tensor chosen = torch::stable::contiguous(choices);
+    STD_TORCH_CHECK(
+        chosen.scalar_type() == ScalarType::Long && shape_of(chosen) == Shape{9},
+        op,
+        ": expected choices to be int64 of shape (9,), got ",
+        describe(shape_of(choices))
+    );
+    const int64_t* choice = chosen.const_data_ptr<int64_t>();
+    constexpr int64_t most[9] = {2, 4, 3, 4, 6, 4, 4, 4, 4};
+    for (int64_t i = 0; i < 9; ++i) {
+        STD_TORCH_CHECK(
+            choice[i] >= 0 && choice[i] <= most[i],
+            op,
+            ": expected choices[",
+            i,
+            "] to be in [0, ",
+            most[i],
+            "], got ",
+            choice[i]
+        );
+    }
+    args.transport = static_cast<Transport>(choice[0]);
+    args.reconstruction = static_cast<Reconstruction>(choice[1]);
+    args.diffusivity = static_cast<Diffusivity>(choice[2]);
+    args.average = static_cast<FaceAverage>(choice[3]);
+    args.integrator = static_cast<Integrator>(choice[4]);
+    args.stages = stages;
+    const int64_t needed[7] = {1, 2, 3, stages, 1, 3, 2};
+    STD_TORCH_CHECK(
+        stages == needed[choice[4]] && stages >= 1,
+        op,
+        ": expected stages to be ",
+        needed[choice[4]],
+        ", got ",
+        stages
+    );
+    const Field s("state", state, {batch, args.fields(), 2, args.rows, args.n});
+    const Field h("spacing", spacing, {2}), c("speed", speed, {batch, 2}),
+        k("diffusion", diffusion, {batch, 2}), weights("edge_weights", edge_weights, {4, 2}),
+        step("dt", dt, {batch});
+    STD_TORCH_CHECK(
+        shapes.dim() == 4 && shapes.size(1) <= most_source_terms,
+        op,
+        ": expected at most ",
+        most_source_terms,
+        " source terms"
+    );
+    args.terms = shapes.size(1);
+    const Field source("shapes", shapes, {batch, args.terms, args.rows, args.n});
+    args.inner_spacing = h.data()[0];
+    args.outer_spacing = h.data()[1];
+    args.speed = {c.data(), 2};
+    args.diffusion = {k.data(), 2};
+    args.shapes = {source.data(), args.terms * args.rows * args.n};
+    const Tensor* tables[4] = {&inner_low, &inner_high, &outer_low, &outer_high};
+    const char* names[4] = {"inner_low", "inner_high", "outer_low", "outer_high"};
+    for (int64_t i = 0; i < 4; ++i) {
+        Edge& e = args.edges[i];
+        e.kind = static_cast<EdgeKind>(choice[5 + i]);
+        e.a = weights.data()[2 * i];
+        e.b = weights.data()[2 * i + 1];
+        set_table(e, names[i], *tables[i], batch, i < 2 ? args.rows : args.n);
+    }
+    set_table(args.amplitudes, "amplitudes", amplitudes, batch, args.terms);
+    const Tensor counts = torch::stable::contiguous(steps);
+    STD_TORCH_CHECK(
+        counts.scalar_type() == ScalarType::Long && shape_of(counts) == Shape{batch},
+        op,
+        ": expected steps to be int64 of shape (",
+        batch,
+        ",)"
+    );
+    args.state = {s.data(), args.fields() * 2 * args.rows * args.n};
+    args.dt = step.data();
+    args.steps = counts.const_data_ptr<int64_t>();
+    int64_t longest = 0;
+    double total = 0;
+    for (int64_t b = 0; b < batch; ++b) {
+        longest = std::max(longest, args.steps[b]);
+        total += static_cast<double>(args.steps[b]);
+    }
+    for (int64_t i = 0; i < 5; ++i) {
+        const Tensor& t = i < 4 ? *tables[i] : amplitudes;
+        STD_TORCH_CHECK(
+            t.size(1) >= longest && t.size(2) >= stages,
+            op,
+            ": expected tables of at least ",
+            longest,
+            " steps and ",
+            stages,
+            " stages, got ",
+            describe(shape_of(t))
+        );
+    }
+    Tensor out = allocate(state, {batch, args.fields(), 2, args.rows, args.n});
+    Tensor inner = allocate(state, {batch, args.rows, args.n + 1});
+    const int64_t outer_rows = args.planar ? args.rows + 1 : 0;
+    Tensor outer = allocate(state, {batch, outer_rows, args.n});
+    Tensor given = allocate(state, {batch, args.terms});
+    Tensor info = allocate(state, {batch}, ScalarType::Int);
+    args.state_out = out.mutable_data_ptr<double>();
+    args.inner_flux_out = inner.mutable_data_ptr<double>();
+    args.outer_flux_out = args.planar ? outer.mutable_data_ptr<double>() : nullptr;
+    args.source_out = given.mutable_data_ptr<double>();
+    args.info_out = info.mutable_data_ptr<std::int32_t>();
+    const double work = 50.0 * total * static_cast<double>(args.rows * args.n * stages);
+    const Executor executor = torch_executor(work);
+    Workspace workspace(state, balance_law_workspace(args, executor));
+    physcon::balance_law(args, executor, workspace.data());
+    return {out, inner, outer, given, info};
+}
+
+}  // namespace
+}  // namespace physcon::binding
+
+STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
+    m.impl("balance_law", TORCH_BOX(&physcon::binding::balance_law));
+}
