@@ -94,8 +94,8 @@ PHYSCON_ENTRY_POINTS(PHYSCON_DECLARE)
 PHYSCON_ENTRY_POINTS(PHYSCON_DEFINE)
 
 // The solvers compute in double precision only.
-#define PHYSCON_SOLVERS(X)                                                    \
-    X(std::size_t, balance_law_workspace, BalanceLawArgs, (), ())             \
+#define PHYSCON_SOLVERS(X)                                        \
+    X(std::size_t, balance_law_workspace, BalanceLawArgs, (), ()) \
     X(void, balance_law, BalanceLawArgs, (, void* workspace), (, workspace))
 
 #define PHYSCON_DECLARE_SOLVER(result, name, Args, parameters, arguments) \

@@ -35,7 +35,7 @@ enum class EdgeKind : std::int32_t { periodic, value, mixed, outflow, flux };
 struct Edge {
     EdgeKind kind = EdgeKind::periodic;
     double a = 0, b = 0;
-    const double* data = nullptr;                  ///< g; unused for periodic and outflow
+    const double* data = nullptr;                           ///< g; unused for periodic and outflow
     std::int64_t item = 0, step = 0, stage = 0, along = 0;  ///< strides of g in elements
     double at(std::int64_t i, std::int64_t n, std::int64_t s, std::int64_t j) const {
         return data[i * item + n * step + s * stage + j * along];

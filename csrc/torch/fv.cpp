@@ -190,7 +190,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
     args.info_out = info.mutable_data_ptr<std::int32_t>();
     const double work = 50.0 * total * static_cast<double>(args.rows * args.n * stages);
     const Executor executor = torch_executor(work);
-    Workspace workspace(state, balance_law_workspace(args, executor));
+    Workspace workspace(balance_law_workspace(args, executor));
     physcon::balance_law(args, executor, workspace.data());
     return {out, inner, outer, given, info};
 }

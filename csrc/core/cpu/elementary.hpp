@@ -10,7 +10,8 @@ typedef int64_t VectorBits __attribute__((vector_size(vector_bytes)));
 
 /// log(x) for normal x > 0, to about one unit in the last place of max(1, |log x|).
 inline Vector<double> logarithm(Vector<double> x) {
-    // x = 2^e m with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh(s), s = (m - 1)/(m + 1), s^2 < 0.03.
+    // x = 2^e m with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh(s), s = (m - 1)/(m + 1), s^2 <
+    // 0.03.
     const int64_t half_root = 0x3fe6a09e667f3bcd;  // sqrt(1/2)
     const VectorBits shifted = (VectorBits)x - half_root;
     const VectorBits exponent = shifted >> 52;
@@ -35,8 +36,8 @@ inline Vector<double> logarithm(Vector<double> x) {
 /// exp(x); 0 below -708, so that no result is subnormal, and infinity above 709.
 inline Vector<double> exponential(Vector<double> x) {
     const Vector<double> big = Vector<double>{} + 6755399441055744.0;
-    const Vector<double> limited = x < -708.0 ? Vector<double>{} - 708.0
-                                              : (x > 709.0 ? Vector<double>{} + 709.0 : x);
+    const Vector<double> limited =
+        x < -708.0 ? Vector<double>{} - 708.0 : (x > 709.0 ? Vector<double>{} + 709.0 : x);
     const Vector<double> shifted = limited * 1.4426950408889634 + big;
     const Vector<double> k = shifted - big;
     const double high = 0x1.62e42fee00000p-1, low = 0x1.a39ef35793c76p-33;

@@ -15,8 +15,8 @@ namespace {
 
 using Real = Vector<double>;
 
-constexpr int64_t ghosts = 3;    // cells beyond an edge that WENO5 reads
-constexpr int64_t margin = 8;    // doubles before the first cell of a row, >= ghosts
+constexpr int64_t ghosts = 3;  // cells beyond an edge that WENO5 reads
+constexpr int64_t margin = 8;  // doubles before the first cell of a row, >= ghosts
 constexpr int newton_limit = 60;
 
 /// Calls body(full, i, lanes) for vectors that cover [0, count).
@@ -209,7 +209,8 @@ void diffusive_faces(
             const Real sum = left + right;
             Real k = 0.5 * sum;
             if constexpr (average != FaceAverage::arithmetic) {
-                const Real harmonic = sum > 0 ? 2 * left * right / (sum > 0 ? sum : zero + 1.0) : zero;
+                const Real harmonic =
+                    sum > 0 ? 2 * left * right / (sum > 0 ? sum : zero + 1.0) : zero;
                 if constexpr (average == FaceAverage::harmonic) {
                     k = harmonic;
                 } else {
@@ -273,7 +274,8 @@ class Item {
                   ? transport_faces<Transport::burgers>(a_.reconstruction)
                   : transport_faces<Transport::linear>(a_.reconstruction)
           ),
-          diffusive_(diffusive_faces(a_.average)) {
+          diffusive_(diffusive_faces(a_.average)),
+          integral_(a_.average == FaceAverage::integral || a_.average == FaceAverage::shock) {
         const auto cells = [&] {
             double* base = arena.take<double>(l_.cells);
             return base == nullptr ? base : base + margin + (a_.planar ? ghosts * l_.pitch : 0);
@@ -420,7 +422,9 @@ class Item {
     }
     /// Diffusive flux out of the domain. A given slope is used as it is: no flux at an insulated
     /// edge, whatever k does there.
-    double outward_diffusion(const Edge& e, double g, double w, double u0, double u1, double h) const {
+    double outward_diffusion(
+        const Edge& e, double g, double w, double u0, double u1, double h
+    ) const {
         if (e.kind == EdgeKind::value) {
             return -(6 * k_.primitive(w) - 7 * k_.primitive(u0) + k_.primitive(u1)) / (2 * h);
         }
@@ -430,15 +434,20 @@ class Item {
         return 0;
     }
     double edge_data(const Edge& e, int64_t stage, int64_t j) const {
-        const bool has = e.kind == EdgeKind::value || e.kind == EdgeKind::mixed ||
-                         e.kind == EdgeKind::flux;
+        const bool has =
+            e.kind == EdgeKind::value || e.kind == EdgeKind::mixed || e.kind == EdgeKind::flux;
         return has ? e.at(b_, step_, stage, j) : 0.0;
     }
 
     /// Fills the ghost cells of one line of cells: `first` is its cell next to the edge, `inward`
     /// the distance to the next one, `last` the cell next to the opposite edge.
     void fill_ghosts(
-        double* first, int64_t inward, const double* last, const Edge& e, int64_t stage, int64_t j,
+        double* first,
+        int64_t inward,
+        const double* last,
+        const Edge& e,
+        int64_t stage,
+        int64_t j,
         double h
     ) const {
         const double u0 = first[0], u1 = first[inward];
@@ -471,8 +480,16 @@ class Item {
 
     /// Completes the flux of the face on one edge; it holds the transport of the Riemann problem.
     void close_edge(
-        const double* first, int64_t inward, const double* last, const Edge& e, int64_t stage,
-        int64_t j, double h, double speed, double outward, double& face
+        const double* first,
+        int64_t inward,
+        const double* last,
+        const Edge& e,
+        int64_t stage,
+        int64_t j,
+        double h,
+        double speed,
+        double outward,
+        double& face
     ) const {
         const double u0 = first[0], u1 = first[inward], g = edge_data(e, stage, j);
         if (e.kind == EdgeKind::flux) {
@@ -497,11 +514,10 @@ class Item {
     }
     double face_diffusion(double left, double right, double h) const {
         double padded[2 * width<double>] = {}, c[2 * width<double>] = {}, flux[width<double>] = {};
-        const bool integral = diffusive_ == diffusive_faces<FaceAverage::integral>;
         padded[0] = left;
         padded[1] = right;
-        c[0] = integral ? k_.primitive(left) : k_.value(left);
-        c[1] = integral ? k_.primitive(right) : k_.value(right);
+        c[0] = integral_ ? k_.primitive(left) : k_.value(left);
+        c[1] = integral_ ? k_.primitive(right) : k_.value(right);
         diffusive_(padded + 1, c + 1, 1, 1, h, flux);
         return flux[0];
     }
@@ -563,25 +579,20 @@ class Item {
         if (a_.diffusivity == Diffusivity::none) {
             return;
         }
-        const bool integral = a_.average == FaceAverage::integral;
         for (int64_t r = 0; r < l_.rows; ++r) {
             const double* from = v + r * l_.pitch;
             double* to = coefficient_ + r * l_.pitch;
             sweep(l_.n, [&](auto full, int64_t i, int lanes) {
                 constexpr bool whole = decltype(full)::value;
                 const Real u = load(from + i);
-                store_lanes<whole>(to + i, integral ? k_.primitive(u) : k_.value(u), lanes);
+                store_lanes<whole>(to + i, integral_ ? k_.primitive(u) : k_.value(u), lanes);
             });
             const int64_t at = r * l_.pitch;
-            diffusive_(
-                v + at + 1, to + 1, 1, l_.n - 1, a_.inner_spacing, out.inner + at + 1
-            );
+            diffusive_(v + at + 1, to + 1, 1, l_.n - 1, a_.inner_spacing, out.inner + at + 1);
         }
         for (int64_t r = 1; a_.planar && r < l_.rows; ++r) {
             const int64_t at = r * l_.pitch;
-            diffusive_(
-                v + at, coefficient_ + at, l_.pitch, l_.n, a_.outer_spacing, out.outer + at
-            );
+            diffusive_(v + at, coefficient_ + at, l_.pitch, l_.n, a_.outer_spacing, out.outer + at);
         }
     }
 
@@ -896,7 +907,12 @@ class Item {
     }
     /// Adds the derivatives of the outward edge flux, times c/h, to the row of the edge cell.
     void edge_slopes(
-        const Edge& e, int64_t stage, double u0, double u1, double ratio, double& diagonal,
+        const Edge& e,
+        int64_t stage,
+        double u0,
+        double u1,
+        double ratio,
+        double& diagonal,
         double& next
     ) const {
         if (e.kind == EdgeKind::value) {
@@ -951,8 +967,7 @@ class Item {
             x[i] = (x[i] - above[i] * x[i + 1]) / diagonal[i];
             y[i] = (y[i] - above[i] * y[i + 1]) / diagonal[i];
         }
-        const double factor =
-            (x[0] + high / gamma * x[m]) / (1 + y[0] + high / gamma * y[m]);
+        const double factor = (x[0] + high / gamma * x[m]) / (1 + y[0] + high / gamma * y[m]);
         for (int64_t i = 0; i <= m; ++i) {
             x[i] -= factor * y[i];
         }
@@ -964,6 +979,7 @@ class Item {
     Layout l_;
     TransportFaces transport_;
     DiffusiveFaces diffusive_;
+    bool integral_;  ///< fluxes are differences of the primitive of k
     Coefficient k_{Diffusivity::none, nullptr};
     double *u_, *low_, *v_, *coefficient_, *w_ = nullptr, *w_low_ = nullptr;
     Rates rates_[4];

@@ -3,6 +3,7 @@
 
 from physcon_ext.ops import _cuda
 from physcon_ext.ops.assign_faces import assign_faces
+from physcon_ext.ops.balance_law import balance_law
 from physcon_ext.ops.banded_product import banded_product
 from physcon_ext.ops.condition_banded import condition_banded
 from physcon_ext.ops.condition_cross import condition_cross
@@ -10,13 +11,18 @@ from physcon_ext.ops.condition_dense import condition_dense
 from physcon_ext.ops.condition_diagonal import condition_diagonal
 from physcon_ext.ops.condition_disjoint import condition_disjoint
 from physcon_ext.ops.spectral_conv import spectral_conv
+from physcon_ext.reference.balance_law import Advanced, EdgeTable, Method
 from physcon_ext.reference.results import Conditioned, ConditionedBanded
 
 
 __all__ = [
+    "Advanced",
     "Conditioned",
     "ConditionedBanded",
     "assign_faces",
+    "EdgeTable",
+    "Method",
+    "balance_law",
     "banded_product",
     "condition_banded",
     "condition_cross",

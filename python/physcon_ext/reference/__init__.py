@@ -6,6 +6,7 @@ matrices and are never used as a fallback.
 """
 
 from physcon_ext.reference.assign_faces import assign_faces
+from physcon_ext.reference.balance_law import balance_law
 from physcon_ext.reference.banded_product import banded_product
 from physcon_ext.reference.boundary_spectral_conv import boundary_spectral_conv
 from physcon_ext.reference.condition_banded import condition_banded
@@ -23,6 +24,7 @@ __all__ = [
     "ConditionedBanded",
     "RowStatus",
     "assign_faces",
+    "balance_law",
     "banded_product",
     "boundary_spectral_conv",
     "condition_banded",
