@@ -93,7 +93,7 @@ Shape Faces::tangent(int64_t axis) const {
     return others;
 }
 
-FaceGradients::FaceGradients(const Faces& faces, const Tensor& like, bool needed) {
+FaceGradients::FaceGradients(const Faces& faces, const Tensor& like, bool needed) : wanted(needed) {
     for (int64_t axis = 0; axis < 3; ++axis) {
         if (!needed || !faces.assigned(axis)) {
             full[axis] = summed[axis] = allocate(like, {0});

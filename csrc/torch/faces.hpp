@@ -25,7 +25,7 @@ struct Faces {
         const Tensor* const (&stencils)[3]
     );
     bool assigned(int64_t axis) const {
-        return values[axis].numel() != 0;
+        return stencils[axis].numel() != 0;
     }
     bool any() const {
         return assigned(0) || assigned(1) || assigned(2);
@@ -75,16 +75,17 @@ struct Faces {
 /// Memory for the gradients of the data of all axes; empty tensors where there is nothing.
 struct FaceGradients {
     Tensor full[3], summed[3];
+    bool wanted;
     FaceGradients(const Faces& faces, const Tensor& like, bool needed);
     template <typename T>
     void set(const Faces& faces, FaceGradient<T> (&gradient)[3]) {
         for (int64_t axis = 0; axis < faces.dims; ++axis) {
-            if (full[axis].numel() == 0) {
+            if (!wanted || !faces.assigned(axis)) {
                 continue;
             }
             FaceGradient<T>& g = gradient[3 - faces.dims + axis];
             g.values = full[axis].template mutable_data_ptr<T>();
-            if (summed[axis].data_ptr() == full[axis].data_ptr()) {
+            if (shape_of(summed[axis]) == shape_of(full[axis])) {
                 continue;
             }
             g.summed = summed[axis].template mutable_data_ptr<T>();

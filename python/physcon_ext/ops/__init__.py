@@ -5,6 +5,7 @@ from physcon_ext.ops import _cuda
 from physcon_ext.ops.assign_faces import assign_faces
 from physcon_ext.ops.balance_law import balance_law
 from physcon_ext.ops.banded_product import banded_product
+from physcon_ext.ops.boundary_spectral_conv import boundary_spectral_conv
 from physcon_ext.ops.condition_banded import condition_banded
 from physcon_ext.ops.condition_cross import condition_cross
 from physcon_ext.ops.condition_dense import condition_dense
@@ -24,6 +25,7 @@ __all__ = [
     "Method",
     "balance_law",
     "banded_product",
+    "boundary_spectral_conv",
     "condition_banded",
     "condition_cross",
     "condition_dense",

@@ -97,7 +97,7 @@ def assign_by_formula(
     """The rule by differentiable tensor operations, in the dtype of ``u``."""
     for axis in range(dims):
         value, stencil = values[axis], stencils[axis]
-        if value.numel() == 0:
+        if stencil.numel() == 0:
             continue
         at = u.ndim - dims + axis
         points = u.shape[at]
@@ -120,8 +120,8 @@ def batched_values(
         The data, and the axes that a gradient of them has in excess, to be summed and kept. Only
         with ``summed`` does every mapped call get data of its own.
     """
-    if value.numel() == 0:
-        return value if dim is None else value.select(dim, 0), ()
+    if value.ndim == 1:  # no data for this axis
+        return value, ()
     if dim is None and not summed:
         return uniform(value.unsqueeze(0), (size, *batch)), ()
     value = value.expand(size, *value.shape) if dim is None else value.movedim(dim, 0)

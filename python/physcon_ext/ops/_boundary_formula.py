@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The corrected convolution by differentiable tensor operations, complex128 inside.
+
+Derivatives of derivatives and forward mode use it; values and gradients come from the compiled op.
+Spectra are laid out as there: modes first, ``(M_1, .., M_d, *batch, channels)``, phases about the
+centre of each axis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from physcon_ext.ops._faces import assign_by_formula
+from physcon_ext.ops.spectral_conv import analyse, as_complex, mix, synthesise
+from physcon_ext.reference.spectral_conv import fourier_matrix, signed_wavenumbers
+
+
+@dataclass(frozen=True)
+class Correction:
+    """Sizes of one call.
+
+    Attributes:
+        size: Points per axis.
+        modes: Modes per axis.
+        period: Fourier period per axis in points.
+        channels: Channels in and out.
+        corrected: The axes that have gains.
+    """
+
+    size: tuple[int, ...]
+    modes: tuple[int, ...]
+    period: tuple[float, ...]
+    channels: tuple[int, int]
+    corrected: tuple[int, ...]
+
+    @property
+    def dims(self) -> int:
+        """Number of axes."""
+        return len(self.size)
+
+    def wavenumbers(self, axis: int, device: torch.device) -> Tensor:
+        """Wavenumbers of an axis in their order, float64."""
+        count = self.modes[axis]
+        if axis < self.dims - 1:
+            return signed_wavenumbers(count, device)
+        return torch.arange(count, dtype=torch.float64, device=device)
+
+    def others(self, axis: int) -> tuple[int, ...]:
+        """Modes of the axes other than this one."""
+        return self.modes[:axis] + self.modes[axis + 1 :]
+
+    def phase(self, axis: int, device: torch.device) -> Tensor:
+        """``e_k``, the transform of a unit source at the first point."""
+        turns = self.wavenumbers(axis, device) * (self.size[axis] - 1)
+        turns = torch.remainder(turns, 2 * self.period[axis]) / self.period[axis]
+        return torch.exp(1j * math.pi * turns)
+
+    def weights(self, axis: int, device: torch.device) -> Tensor:
+        """``h_k``, the weight of each mode in the inverse transform along the axis."""
+        k = self.wavenumbers(axis, device)
+        twice = (k > 0) & (2 * k != self.period[axis]) & (axis == self.dims - 1)
+        return torch.where(twice, 2.0, 1.0).double() / self.period[axis]
+
+    # ---- maps ------------------------------------------------------------------------------------
+
+    def ends(self, spectrum: Tensor, axis: int) -> Tensor:
+        """Transforms of the field at both ends of an axis, ``(*others, *batch, 2 channels)``."""
+        phase, weight = (f(axis, spectrum.device) for f in (self.phase, self.weights))
+        first, last = (
+            self._real_field(torch.tensordot(weight * row, spectrum, dims=([0], [axis])), axis)
+            for row in (phase.conj(), phase)
+        )
+        return torch.cat([first, last], -1)
+
+    def _real_field(self, line: Tensor, axis: int) -> Tensor:
+        """The part of a transform that belongs to the real part of its field."""
+        last, mirror, sign = self.dims - 1, line.conj(), torch.ones((), device=line.device)
+        rest = [a for a in range(self.dims) if a != axis]
+        plane = torch.ones((), dtype=torch.bool, device=line.device)
+        for place, a in enumerate(rest):
+            k = self.wavenumbers(a, line.device)
+            shape = (-1, *(1,) * (line.ndim - place - 1))
+            nyquist = 2 * k.abs() == self.period[a]
+            # The phase of the centre at the Nyquist mode, twice.
+            sign = sign * torch.where(nyquist, (-1.0) ** (self.size[a] - 1), 1.0).reshape(shape)
+            if a == last:
+                plane = plane & ((k == 0) | nyquist).reshape(shape)
+                continue
+            partner = torch.where(nyquist, k, -k)
+            kept = partner < len(k) // 2
+            index = torch.remainder(torch.where(kept, partner, 0), len(k)).long()
+            mirror = mirror.index_select(place, index) * kept.double().reshape(shape)
+        return torch.where(plane, (line + sign * mirror) / 2, line)
+
+    def lines(self, x: Tensor) -> list[Tensor]:
+        """Transforms of the end lines of the input per corrected axis, as `ends`."""
+        found = []
+        for axis in self.corrected:
+            at = x.ndim - self.dims + axis
+            both = torch.cat([x.select(at, 0), x.select(at, -1)], dim=x.ndim - self.dims - 1).to(
+                torch.complex128
+            )
+            for a in range(self.dims):
+                if a != axis:
+                    k = self.wavenumbers(a, x.device)
+                    basis = fourier_matrix(self.size[a], k, self.period[a], (self.size[a] - 1) / 2)
+                    # The first axis that is left goes to the end; all of them end in order.
+                    first = x.ndim - self.dims
+                    both = torch.tensordot(both, basis, dims=([first], [0]))
+            spatial = range(self.dims - 1)
+            found.append(both.movedim([i - self.dims + 1 for i in spatial], list(spatial)))
+        return found
+
+    def sources(self, shift: Tensor, axis: int) -> Tensor:
+        """Spectrum of sources at both ends of an axis."""
+        first, last = (s.unsqueeze(axis) for s in shift.chunk(2, -1))
+        phase = self.phase(axis, shift.device).reshape(-1, *(1,) * (first.ndim - axis - 1))
+        return first * phase + last * phase.conj()
+
+    def shift(self, seen: Tensor, gain: Tensor) -> Tensor:
+        """What the gains make of ``[a_0 a_N y_0 y_N]``."""
+        gain = gain.double()
+        if self.dims == 1 or gain.shape[-1] == 1:
+            matrix = gain[..., 0].to(torch.complex128)
+        else:
+            matrix = as_complex(gain)
+        rows = seen.reshape(-1, *seen.shape[self.dims - 1 :])
+        moved = torch.einsum("q...i,qio->q...o", rows, matrix)
+        return moved.reshape(*seen.shape[:-1], moved.shape[-1])
+
+    # ---- the op ----------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        spectrum: Tensor,
+        lines: Sequence[Tensor],
+        weight: Tensor,
+        gains: Sequence[Tensor],
+        values: Sequence[Tensor],
+        stencils: Sequence[Tensor],
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The output in float64 and, per corrected axis, ``[a_0 a_N y_0 y_N d_0 d_N]``."""
+        w, shifts, records = as_complex(weight), torch.zeros_like(spectrum), []
+        for axis, line in zip(self.corrected, lines, strict=True):
+            own = line + self.ends(shifts, axis)
+            seen = torch.cat([own, self.ends(mix(spectrum + shifts, w, self.dims), axis)], -1)
+            moved = self.shift(seen, gains[axis])
+            shifts = shifts + self.sources(moved, axis)
+            records.append(torch.cat([seen, moved], -1))
+        y = mix(spectrum + shifts, w, self.dims)
+        field = synthesise(y, self.size, self.period, weighted=True)
+        return assign_by_formula(field, values, stencils, self.dims), records
+
+    def transform(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Spectrum and end lines of an input."""
+        return (analyse(x, self.modes, self.period), *self.lines(x))
+
+    # ---- records of the compiled op --------------------------------------------------------------
+
+    def pack(self, records: Sequence[Tensor], batch: Sequence[int], like: Tensor) -> Tensor:
+        """Records as the compiled op lays them out, ``(modes, *batch, numbers)``."""
+        length = 4 * self.channels[0] + 2 * self.channels[1]
+        parts = 1 if self.dims == 1 else 2
+        rows = [r.reshape(-1, *batch, length) for r in records]
+        if not rows:
+            return like.new_empty(0, *batch, length * parts, dtype=torch.float64)
+        whole = torch.cat(rows)
+        if parts == 1:
+            return whole.real.contiguous()
+        return torch.view_as_real(whole.resolve_conj()).flatten(-2)
+
+    def unpack(self, shifts: Tensor) -> list[Tensor]:
+        """The inverse of `pack`, complex, one axis each."""
+        whole = shifts.to(torch.complex128)
+        if self.dims > 1:
+            whole = as_complex(shifts.unflatten(-1, (-1, 2)))
+        counts = [math.prod(self.others(axis)) for axis in self.corrected]
+        return (
+            [
+                rows.reshape(*self.others(axis), *rows.shape[1:])
+                for axis, rows in zip(self.corrected, whole.split(counts), strict=True)
+            ]
+            if counts
+            else []
+        )
+
+    def kept_lines(self, shifts: Tensor) -> list[Tensor]:
+        """The end lines of the input from a record.
+
+        The record of an axis holds them with the shifts of earlier axes, which are taken off as
+        constants: the derivative of a record is by convention that of the end lines.
+        """
+        found, count = [], 2 * self.channels[0]
+        earlier: Tensor | None = None
+        for axis, record in zip(self.corrected, self.unpack(shifts), strict=True):
+            line = record[..., :count]
+            if earlier is not None:
+                line = line - self.ends(earlier, axis)
+            found.append(line)
+            source = self.sources(record[..., -count:].detach(), axis)
+            earlier = source if earlier is None else earlier + source
+        return found
+
+    def as_record(self, lines: Sequence[Tensor], batch: Sequence[int], like: Tensor) -> Tensor:
+        """A record that holds end lines and zeros."""
+        rest = 2 * self.channels[0] + 2 * self.channels[1]
+        padded = [torch.nn.functional.pad(line, (0, rest)) for line in lines]
+        return self.pack(padded, batch, like)
+
+    def from_record(self, shifts: Tensor) -> list[Tensor]:
+        """The slots of the end lines."""
+        return [record[..., : 2 * self.channels[0]] for record in self.unpack(shifts)]
