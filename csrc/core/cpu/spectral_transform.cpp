@@ -17,6 +17,8 @@ namespace {
 // Each point q stands for up to 4 values, so a partial sum covers at most 256 of them.
 constexpr int64_t run = 64;
 constexpr int64_t group_lines = 24;
+// Longer lines are read in pieces too far apart for the processor to foresee the next one.
+constexpr int64_t prefetched_points = 2048;
 
 #if defined(__AVX512F__) || defined(__aarch64__)
 constexpr int analysis_lines = 12;  // 32 registers: 12 x (cosine, sine) sums
@@ -129,29 +131,81 @@ inline void store_window(T* p, int64_t start, int64_t low, int64_t high, Vector<
 // ---- the last axis: analysis
 // ---------------------------------------------------------------------
 
-/// Points [q0, q0 + count) of one line: pairs of sums, pairs of differences.
-template <typename T>
+/// Pairs of sums and of differences of one vector of points: x(c + t), x(c - t), and the same at
+/// the mirrored distance.
+template <bool paired, typename T>
+inline void fold_values(
+    Vector<T> a, Vector<T> b, Vector<T> e, Vector<T> f, T* sums, T* differences
+) {
+    const Vector<T> s = a + b, d = a - b;
+    if (paired) {
+        const Vector<T> s2 = e + f, d2 = e - f;
+        store_pairs<T>(sums, s + s2, s - s2);
+        store_pairs<T>(differences, d - d2, d + d2);
+    } else {
+        store_pairs<T>(sums, s, s);
+        store_pairs<T>(differences, d, d);
+    }
+}
+/// The same where some of the values do not exist: they count as zero.
+template <bool paired, typename T>
+[[gnu::noinline]] void fold_existing(
+    const T* x, const Fold& fold, int64_t q, T* sums, T* differences
+) {
+    constexpr int lanes = width<T>;
+    const int64_t n = fold.n;
+    Vector<T> e = {}, f = {};
+    if (paired) {
+        e = reverse<T>(load_window(x, fold.top - q - lanes + 1, n));
+        f = load_window(x, fold.bottom + q, n);
+    }
+    fold_values<paired, T>(
+        load_window(x, fold.up + q, n),
+        reverse<T>(load_window(x, fold.down - q - lanes + 1, n)),
+        e,
+        f,
+        sums,
+        differences
+    );
+}
+
+/// Points [q0, q0 + count) of one line, filled up to whole vectors. With `prefetching`, what comes
+/// `ahead` elements later (in ascending and descending order) is asked for meanwhile.
+template <bool paired, bool prefetching, typename T>
 inline void fold_line(
-    const T* x, const Fold& fold, int64_t q0, int64_t count, T* sums, T* differences
+    const T* x,
+    const Fold& fold,
+    int64_t q0,
+    int64_t count,
+    const int64_t (&ahead)[2],
+    T* sums,
+    T* differences
 ) {
     using V = Vector<T>;
     constexpr int lanes = width<T>;
-    const int64_t n = fold.n;
-    for (int64_t i = 0; i < count; i += lanes, sums += 2 * lanes, differences += 2 * lanes) {
-        const int64_t q = q0 + i;
-        const V a = load_window(x, fold.up + q, n);
-        const V b = reverse<T>(load_window(x, fold.down - q - lanes + 1, n));
-        const V s = a + b, d = a - b;
-        if (!fold.paired) {
-            store_pairs<T>(sums, s, s);
-            store_pairs<T>(differences, d, d);
-            continue;
+    int64_t i = 0;
+    for (; paired && i < count && fold.bottom + q0 + i < 0; i += lanes) {
+        fold_existing<paired>(x, fold, q0 + i, sums + 2 * i, differences + 2 * i);
+    }
+    const int64_t stop = smaller(count, fold.points - q0 - lanes + 1);
+    const T *up = x + fold.up + q0, *down = x + fold.down - q0 - lanes + 1;
+    const T *bottom = x + fold.bottom + q0, *top = x + fold.top - q0 - lanes + 1;
+    for (; i < stop; i += lanes) {
+        if (prefetching) {
+            prefetch(up + i + ahead[0]);
+            prefetch(down - i + ahead[1]);
+            if (paired) {
+                prefetch(bottom + i + ahead[0]);
+                prefetch(top - i + ahead[1]);
+            }
         }
-        const V e = reverse<T>(load_window(x, fold.top - q - lanes + 1, n));
-        const V f = load_window(x, fold.bottom + q, n);
-        const V s2 = e + f, d2 = e - f;
-        store_pairs<T>(sums, s + s2, s - s2);
-        store_pairs<T>(differences, d - d2, d + d2);
+        const V e = paired ? reverse<T>(load(top - i)) : V{}, f = paired ? load(bottom + i) : V{};
+        fold_values<paired, T>(
+            load(up + i), reverse<T>(load(down - i)), e, f, sums + 2 * i, differences + 2 * i
+        );
+    }
+    for (; i < count; i += lanes) {
+        fold_existing<paired>(x, fold, q0 + i, sums + 2 * i, differences + 2 * i);
     }
 }
 
@@ -178,6 +232,7 @@ inline void analyse_tile(
             c[v] = load(basis + v * basis_stride + 2 * q * lanes);
             s[v] = load(basis + v * basis_stride + (2 * q + 1) * lanes);
         }
+#pragma GCC unroll 16
         for (int r = 0; r < lines; ++r) {
             const V a = repeat_pair(sums + r * packed_pairs + 2 * q);
             const V b = repeat_pair(differences + r * packed_pairs + 2 * q);
@@ -187,6 +242,7 @@ inline void analyse_tile(
             }
         }
     }
+#pragma GCC unroll 16
     for (int r = 0; r < lines; ++r) {
         for (int v = 0; v < vectors; ++v) {
             T* to = out + r * 2 * padded + v * lanes;
@@ -231,15 +287,24 @@ void analyse_group(const Lines<T>& l, const T* x, int64_t lines, T* packed, T* o
     T* differences = packed + group_lines * packed_pairs;
     for (int64_t q0 = 0; q0 < points; q0 += run) {
         const int64_t count = smaller(run, points - q0);
+        // Next come the following points of the same lines, or the first ones of the next lines.
+        const int64_t next = q0 + run < points ? 0 : lines * l.fold.n;
+        const int64_t ahead[2] = {next == 0 ? run : next - q0, next == 0 ? -run : next + q0};
         for (int64_t r = 0; r < lines; ++r) {
-            fold_line(
-                x + r * l.fold.n,
-                l.fold,
-                q0,
-                count,
-                sums + r * packed_pairs,
-                differences + r * packed_pairs
-            );
+            const T* line = x + r * l.fold.n;
+            T *to_sums = sums + r * packed_pairs, *to_differences = differences + r * packed_pairs;
+            const auto fold = [&](auto paired_tag, auto prefetching_tag) {
+                fold_line<decltype(paired_tag)::value, decltype(prefetching_tag)::value>(
+                    line, l.fold, q0, count, ahead, to_sums, to_differences
+                );
+            };
+            if (!l.fold.paired) {
+                fold(std::false_type{}, std::true_type{});
+            } else if (l.fold.n > prefetched_points) {
+                fold(std::true_type{}, std::true_type{});
+            } else {
+                fold(std::true_type{}, std::false_type{});
+            }
         }
         const auto tile = [&](auto rows_tag, auto vectors_tag, int64_t r, int64_t k) {
             analyse_tile<decltype(rows_tag)::value, decltype(vectors_tag)::value>(
@@ -291,6 +356,20 @@ void analyse_group(const Lines<T>& l, const T* x, int64_t lines, T* packed, T* o
 // ---- the last axis: synthesis
 // --------------------------------------------------------------------
 
+/// The up to four values of each of a vector of points q, of which some may not exist.
+template <typename T>
+[[gnu::noinline]] void store_existing(const Fold& f, int64_t q, const Vector<T>* values, T* to) {
+    constexpr int lanes = width<T>;
+    const int64_t stop = smaller(q + lanes, f.points);
+    store_window(to, f.up + q, f.up + q, f.up + stop, values[0]);
+    store_window(to, f.down - q - lanes + 1, f.down - stop + 1, f.down - q + 1, values[1]);
+    if (f.paired) {
+        const int64_t top = smaller(f.top - q + 1, f.n), bottom = larger<int64_t>(f.bottom + q, 0);
+        store_window(to, f.top - q - lanes + 1, f.top - stop + 1, top, values[2]);
+        store_window(to, f.bottom + q, bottom, f.bottom + stop, values[3]);
+    }
+}
+
 /// One vector of points q of `lines` lines, all wavenumbers: up to four vectors of values each.
 template <int lines, typename T>
 inline void synthesise_tile(const Lines<T>& l, const T* in, int64_t q, T* y) {
@@ -303,6 +382,7 @@ inline void synthesise_tile(const Lines<T>& l, const T* in, int64_t q, T* y) {
     for (; k + 2 <= l.modes; k += 2, basis += 4 * lanes) {
         const V c0 = load(basis), s0 = load(basis + lanes);
         const V c1 = load(basis + 2 * lanes), s1 = load(basis + 3 * lanes);
+#pragma GCC unroll 16
         for (int r = 0; r < lines; ++r) {
             const T* z = in + r * 2 * padded + k;
             even[r] += z[0] * c0;
@@ -313,6 +393,7 @@ inline void synthesise_tile(const Lines<T>& l, const T* in, int64_t q, T* y) {
     }
     if (k < l.modes) {
         const V c0 = load(basis), s0 = load(basis + lanes);
+#pragma GCC unroll 16
         for (int r = 0; r < lines; ++r) {
             const T* z = in + r * 2 * padded + k;
             even[r] += z[0] * c0;
@@ -320,26 +401,22 @@ inline void synthesise_tile(const Lines<T>& l, const T* in, int64_t q, T* y) {
         }
     }
     const Fold& f = l.fold;
-    const int64_t stop = smaller(q + lanes, f.points), n = f.n;
+    const bool whole = q + lanes <= f.points && (!f.paired || f.bottom + q >= 0);
+#pragma GCC unroll 8
     for (int r = 0; r < lines; ++r) {
-        T* to = y + r * n;
+        T* to = y + r * f.n;
         const V s = even[r] + odd[r], d = even_sine[r] + odd_sine[r];
-        store_window(to, f.up + q, f.up + q, f.up + stop, s - d);
-        store_window(
-            to, f.down - q - lanes + 1, f.down - stop + 1, f.down - q + 1, reverse<T>(s + d)
-        );
-        if (f.paired) {
-            const V s2 = even[r] - odd[r], d2 = odd_sine[r] - even_sine[r];
-            store_window(
-                to,
-                f.top - q - lanes + 1,
-                f.top - stop + 1,
-                smaller(f.top - q + 1, n),
-                reverse<T>(s2 - d2)
-            );
-            store_window(
-                to, f.bottom + q, larger<int64_t>(f.bottom + q, 0), f.bottom + stop, s2 + d2
-            );
+        const V s2 = even[r] - odd[r], d2 = odd_sine[r] - even_sine[r];
+        const V values[4] = {s - d, reverse<T>(s + d), reverse<T>(s2 - d2), s2 + d2};
+        if (whole) {
+            store(to + f.up + q, values[0]);
+            store(to + f.down - q - lanes + 1, values[1]);
+            if (f.paired) {
+                store(to + f.top - q - lanes + 1, values[2]);
+                store(to + f.bottom + q, values[3]);
+            }
+        } else {
+            store_existing(f, q, values, to);
         }
     }
 }
