@@ -4,8 +4,7 @@
 // A product a b of complex numbers is Re(a) b + Im(a) (i b). Both terms are summed apart as vectors
 // of b as it lies in memory, and the factor i (a swap of neighbours and a sign) is applied once, to
 // the sum.
-#include <utility>
-
+#include "shuffle.hpp"
 #include "spectral.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
@@ -18,28 +17,13 @@ constexpr int most_rows = 3;
 #endif
 constexpr int most_vectors = 2;
 
-template <typename T, std::size_t... i>
-inline Vector<T> swap_pairs(Vector<T> v, std::index_sequence<i...>) {
-    return __builtin_shufflevector(v, v, (static_cast<int>(i) ^ 1)...);
-}
-template <typename T>
-inline Vector<T> swap_pairs(Vector<T> v) {
-    return swap_pairs<T>(v, std::make_index_sequence<width<T>>{});
-}
-/// -1, +1, -1, ..
-template <typename T>
-inline Vector<T> alternating_signs() {
-    Vector<T> v = {};
-    for (int i = 0; i < width<T>; ++i) {
-        v[i] = static_cast<T>(i % 2 == 0 ? -1 : 1);
-    }
-    return v;
-}
+/// Which factor is conjugated.
+enum class Conjugate { none, left, right };
 
 /// Strides in real numbers; columns are counted in real numbers too.
 template <typename T>
 struct ComplexProduct {
-    const T* left;  ///< (rows, steps) by its strides, read as it is or conjugated
+    const T* left;  ///< (rows, steps) by its strides
     int64_t left_row, left_step;
     const T* right;  ///< (steps, columns)
     int64_t right_step;
@@ -48,7 +32,7 @@ struct ComplexProduct {
     int64_t rows, steps, columns;
 };
 
-template <bool conjugate, int rows, int vectors, bool full, typename T>
+template <Conjugate which, int rows, int vectors, bool full, typename T>
 inline void product_tile(const ComplexProduct<T>& p, int64_t row, int64_t column) {
     Vector<T> real[rows][vectors] = {}, imaginary[rows][vectors] = {};
     const int count = full ? width<T> : static_cast<int>(p.columns - column);
@@ -67,60 +51,67 @@ inline void product_tile(const ComplexProduct<T>& p, int64_t row, int64_t column
             }
         }
     }
-    const Vector<T> signs = conjugate ? -alternating_signs<T>() : alternating_signs<T>();
+    // Signs of the real and imaginary part of either sum.
+    const Vector<T> signs = alternating_signs<T>();
     for (int r = 0; r < rows; ++r) {
         for (int v = 0; v < vectors; ++v) {
-            store_lanes<full>(
-                p.out + (row + r) * p.out_row + column + v * width<T>,
-                real[r][v] + signs * swap_pairs<T>(imaginary[r][v]),
-                count
-            );
+            const Vector<T> swapped = swap_pairs<T>(imaginary[r][v]);
+            Vector<T> sum;
+            if (which == Conjugate::none) {
+                sum = real[r][v] + signs * swapped;
+            } else if (which == Conjugate::left) {
+                sum = real[r][v] - signs * swapped;
+            } else {
+                sum = swapped - signs * real[r][v];
+            }
+            T* to = p.out + (row + r) * p.out_row + column + v * width<T>;
+            store_lanes<full>(to, sum, count);
         }
     }
 }
 
-template <bool conjugate, int vectors, bool full, typename T>
+template <Conjugate which, int vectors, bool full, typename T>
 inline void product_columns(const ComplexProduct<T>& p, int64_t column) {
-    int64_t row = 0;
-    for (; row + most_rows <= p.rows; row += most_rows) {
-        product_tile<conjugate, most_rows, vectors, full>(p, row, column);
-    }
-    if constexpr (most_rows > 3) {
-        for (; row + 3 <= p.rows; row += 3) {
-            product_tile<conjugate, 3, vectors, full>(p, row, column);
-        }
-    }
-    for (; row < p.rows; ++row) {
-        product_tile<conjugate, 1, vectors, full>(p, row, column);
-    }
+    for_tiles<most_rows>(p.rows, [&](auto tag, int64_t row) {
+        product_tile<which, decltype(tag)::value, vectors, full>(p, row, column);
+    });
 }
 
-template <bool conjugate, typename T>
+template <Conjugate which, typename T>
 void complex_product(const ComplexProduct<T>& p) {
     int64_t column = 0;
     for (; column + most_vectors * width<T> <= p.columns; column += most_vectors * width<T>) {
-        product_columns<conjugate, most_vectors, true>(p, column);
+        product_columns<which, most_vectors, true>(p, column);
     }
     for (; column + width<T> <= p.columns; column += width<T>) {
-        product_columns<conjugate, 1, true>(p, column);
+        product_columns<which, 1, true>(p, column);
     }
     if (column < p.columns) {
-        product_columns<conjugate, 1, false>(p, column);
+        product_columns<which, 1, false>(p, column);
     }
 }
 
-/// conj(w)' of one mode: (out, in) from (in, out), in tiles that stay in cache.
+/// w' of one mode: (out, in) from (in, out), in squares that are turned in registers.
 template <typename T>
-void conjugate_transpose(const T* w, int64_t in, int64_t out, T* to) {
-    constexpr int64_t side = 8;
-    for (int64_t i0 = 0; i0 < in; i0 += side) {
-        for (int64_t o0 = 0; o0 < out; o0 += side) {
-            for (int64_t o = o0; o < smaller(o0 + side, out); ++o) {
-                for (int64_t i = i0; i < smaller(i0 + side, in); ++i) {
-                    to[2 * (o * in + i)] = w[2 * (i * out + o)];
-                    to[2 * (o * in + i) + 1] = -w[2 * (i * out + o) + 1];
-                }
+void transpose_weight(const T* w, int64_t in, int64_t out, T* to) {
+    constexpr int side = width<T> / 2;
+    const int64_t whole_in = in / side * side, whole_out = out / side * side;
+    for (int64_t i = 0; i < whole_in; i += side) {
+        for (int64_t o = 0; o < whole_out; o += side) {
+            Vector<T> square[side];
+            for (int r = 0; r < side; ++r) {
+                square[r] = load(w + 2 * ((i + r) * out + o));
             }
+            transpose<2, T>(square);
+            for (int r = 0; r < side; ++r) {
+                store(to + 2 * ((o + r) * in + i), square[r]);
+            }
+        }
+    }
+    for (int64_t i = 0; i < in; ++i) {
+        for (int64_t o = i < whole_in ? whole_out : 0; o < out; ++o) {
+            to[2 * (o * in + i)] = w[2 * (i * out + o)];
+            to[2 * (o * in + i) + 1] = w[2 * (i * out + o) + 1];
         }
     }
 }
@@ -142,7 +133,7 @@ std::size_t mix(const SpectralMixArgs<T>& a, const Executor& executor, void* wor
         p.out = a.output + 2 * k * a.batch * a.out;
         p.rows = a.batch;
         p.steps = a.in;
-        complex_product<false>(p);
+        complex_product<Conjugate::none>(p);
     });
     return 1;
 }
@@ -159,17 +150,17 @@ std::size_t mix_adjoint(const SpectralMixArgs<T>& a, const Executor& executor, v
         const T* upstream = a.upstream + 2 * k * a.batch * a.out;
         ComplexProduct<T> p = {};
         if (a.input_gradient != nullptr) {
-            T* adjoint = turned + slot * 2 * a.in * a.out;
-            conjugate_transpose(a.weight + 2 * k * a.in * a.out, a.in, a.out, adjoint);
+            T* across = turned + slot * 2 * a.in * a.out;
+            transpose_weight(a.weight + 2 * k * a.in * a.out, a.in, a.out, across);
             p.left = upstream;
             p.left_row = 2 * a.out;
             p.left_step = 2;
-            p.right = adjoint;
+            p.right = across;
             p.right_step = p.columns = p.out_row = 2 * a.in;
             p.out = a.input_gradient + 2 * k * a.batch * a.in;
             p.rows = a.batch;
             p.steps = a.out;
-            complex_product<false>(p);
+            complex_product<Conjugate::right>(p);
         }
         if (a.weight_gradient != nullptr) {
             p.left = a.input + 2 * k * a.batch * a.in;
@@ -180,7 +171,7 @@ std::size_t mix_adjoint(const SpectralMixArgs<T>& a, const Executor& executor, v
             p.out = a.weight_gradient + 2 * k * a.in * a.out;
             p.rows = a.in;
             p.steps = a.batch;
-            complex_product<true>(p);
+            complex_product<Conjugate::left>(p);
         }
     });
     return arena.used();
