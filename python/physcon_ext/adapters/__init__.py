@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bridges to other libraries, one file each; importing them never imports the library."""
