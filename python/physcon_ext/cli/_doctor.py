@@ -61,6 +61,21 @@ def _check(dtype: torch.dtype) -> dict[str, Any]:
     return {"name": name, "residual": residual, "bound": bound, "ok": residual <= bound}
 
 
+def _check_boundary(dtype: torch.dtype) -> dict[str, Any]:
+    """Hold a value and a slope in a corrected convolution and compare with the stated bound."""
+    boundary = physcon_ext.boundary
+    bc = boundary.BoundaryConditions(left=boundary.Dirichlet(1.0), right=boundary.Neumann(2.0))
+    x = torch.linspace(0, 1, 64, dtype=dtype).expand(1, 2, -1)
+    weight = torch.linspace(-1, 1, 64, dtype=dtype).reshape(8, 2, 2, 2)
+    y = physcon_ext.functional.boundary_spectral_conv(x, weight, bc)
+    row = boundary.boundary_rules(bc, [64])["right"].row
+    slope = y.double().flip(-1)[..., : len(row)] @ row
+    residual = float(torch.maximum((slope - 2.0).abs(), (y[..., 0] - 1.0).abs()).max())
+    bound = torch.finfo(dtype).eps * (8 * float(y.abs().max()) * float(row[0]) + 2.0)
+    name = f"hold a boundary, {str(dtype).removeprefix('torch.')}"
+    return {"name": name, "residual": residual, "bound": bound, "ok": residual <= bound}
+
+
 def _devices() -> list[str]:
     """Name the processor's threads and every CUDA device that torch sees."""
     found = [f"CPU, {torch.get_num_threads()} threads"]
@@ -78,7 +93,8 @@ def report() -> dict[str, Any]:
     """
     build = physcon_ext.build_info()
     extras = _extras()
-    checks = [_check(torch.float32), _check(torch.float64)]
+    dtypes = (torch.float32, torch.float64)
+    checks = [check(dtype) for check in (_check, _check_boundary) for dtype in dtypes]
     cures = [
         f'extra {extra}: {", ".join(missing)} missing; pip install "physcon-ext[{extra}]"'
         for extra, found in extras.items()
