@@ -387,23 +387,23 @@ class _Run:
 
     def _interval(self, state: _State, start: float, span: float) -> tuple[ops.Advanced, Tensor]:
         """Cross one interval with stable steps; return the result and the steps of each sample."""
-        explicit = self.method.integrator not in IMPLICIT
         bound = state.largest
         grows = self.method.transport == "burgers" or self.method.diffusivity == "power"
         for _ in range(_MOST_TRIALS):
             count = self._steps(span, bound)
-            if grows and explicit:
+            if grows:
                 met = torch.maximum(bound, self._largest_value(start, span, count))
                 if bool((self._rate(met) > self._rate(bound)).any()):
                     bound = met
                     continue
             out = self._advance(state.core, start, span, count)
             self._check_result(out, start + span)
-            if not (grows and explicit):
+            if not grows or (self.dt is not None and self.method.integrator in IMPLICIT):
                 return out, count
-            met = torch.maximum(bound, _largest(out.state))
             # Growth inside the interval may have made the steps too long: take it again.
-            short = count.to(torch.float64) * (1 + 1e-9) < span * self._rate(met)
+            met = torch.maximum(bound, _largest(out.state))
+            fewest = span * self._rate(met) / max(1.0, self.cfl)
+            short = count.to(torch.float64) * (1 + 1e-9) < fewest
             if not bool(short.any()):
                 return out, count
             bound = torch.where(short, met, bound)
