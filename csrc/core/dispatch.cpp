@@ -94,9 +94,11 @@ PHYSCON_ENTRY_POINTS(PHYSCON_DECLARE)
 PHYSCON_ENTRY_POINTS(PHYSCON_DEFINE)
 
 // The solvers compute in double precision only.
-#define PHYSCON_SOLVERS(X)                                        \
-    X(std::size_t, balance_law_workspace, BalanceLawArgs, (), ()) \
-    X(void, balance_law, BalanceLawArgs, (, void* workspace), (, workspace))
+#define PHYSCON_SOLVERS(X)                                                   \
+    X(std::size_t, balance_law_workspace, BalanceLawArgs, (), ())            \
+    X(void, balance_law, BalanceLawArgs, (, void* workspace), (, workspace)) \
+    X(std::size_t, cavity_workspace, CavityArgs, (), ())                     \
+    X(void, cavity, CavityArgs, (, void* workspace), (, workspace))
 
 #define PHYSCON_DECLARE_SOLVER(result, name, Args, parameters, arguments) \
     result name(const Args& args, const Executor& executor PHYSCON_UNWRAP parameters);

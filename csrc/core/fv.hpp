@@ -78,4 +78,25 @@ struct BalanceLawArgs {
 std::size_t balance_law_workspace(const BalanceLawArgs& args, const Executor& executor);
 void balance_law(const BalanceLawArgs& args, const Executor& executor, void* workspace);
 
+/// Flow of an incompressible fluid in the unit square, lid at the upper y edge moving along x. On a
+/// staggered n x n grid: u (n + 1, n) and v (n, n + 1) on faces, pressure (n, n) in cells.
+struct CavityArgs {
+    std::int64_t batch = 0, n = 0;        ///< n even, >= 8
+    const double* lid = nullptr;          ///< (batch)
+    const double* viscosity = nullptr;    ///< (batch)
+    const double* dt = nullptr;           ///< (batch)
+    const std::int64_t* steps = nullptr;  ///< (batch)
+    Strided<double> u, v;
+    double* u_out = nullptr;  ///< (batch, n + 1, n)
+    double* v_out = nullptr;  ///< (batch, n, n + 1)
+    /// Integrals over the call: pressure (batch, n, n); momentum fluxes without pressure: of u
+    /// along x (batch, n, n) in cells and along y (batch, n + 1, n + 1) on vertices, of v along x
+    /// on vertices and along y in cells.
+    double *pressure_out = nullptr, *uu_out = nullptr, *uv_out = nullptr, *vu_out = nullptr,
+           *vv_out = nullptr;
+};
+
+std::size_t cavity_workspace(const CavityArgs& args, const Executor& executor);
+void cavity(const CavityArgs& args, const Executor& executor, void* workspace);
+
 }  // namespace physcon

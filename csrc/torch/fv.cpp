@@ -9,12 +9,10 @@
 namespace physcon::binding {
 namespace {
 
-constexpr const char* op = "physcon::balance_law";
-
 /// A float64 tensor of a given shape, contiguous.
 struct Field {
     Tensor tensor;
-    Field(const char* name, const Tensor& given, const Shape& shape)
+    Field(const char* op, const char* name, const Tensor& given, const Shape& shape)
         : tensor(torch::stable::contiguous(given)) {
         STD_TORCH_CHECK(
             given.scalar_type() == ScalarType::Double && shape_of(given) == shape,
@@ -33,7 +31,9 @@ struct Field {
 };
 
 /// A table (batch, steps, stages, along) read in place, expanded axes included.
-void set_table(Edge& e, const char* name, const Tensor& t, int64_t batch, int64_t along) {
+void set_table(
+    const char* op, Edge& e, const char* name, const Tensor& t, int64_t batch, int64_t along
+) {
     STD_TORCH_CHECK(
         t.scalar_type() == ScalarType::Double && t.dim() == 4 && t.size(0) == batch &&
             t.size(3) == along,
@@ -54,6 +54,17 @@ void set_table(Edge& e, const char* name, const Tensor& t, int64_t batch, int64_
     e.along = t.stride(3);
 }
 
+Tensor step_counts(const char* op, const Tensor& steps, int64_t batch) {
+    STD_TORCH_CHECK(
+        steps.scalar_type() == ScalarType::Long && shape_of(steps) == Shape{batch},
+        op,
+        ": expected steps to be int64 of shape (",
+        batch,
+        ",)"
+    );
+    return torch::stable::contiguous(steps);
+}
+
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
     const Tensor& state,
     const Tensor& spacing,
@@ -71,6 +82,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
     const Tensor& choices,
     int64_t stages
 ) {
+    constexpr const char* op = "physcon::balance_law";
     STD_TORCH_CHECK(
         state.dim() == 5 && state.size(3) >= 1 && state.size(4) >= 4,
         op,
@@ -119,10 +131,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
         ", got ",
         stages
     );
-    const Field s("state", state, {batch, args.fields(), 2, args.rows, args.n});
-    const Field h("spacing", spacing, {2}), c("speed", speed, {batch, 2}),
-        k("diffusion", diffusion, {batch, 2}), weights("edge_weights", edge_weights, {4, 2}),
-        step("dt", dt, {batch});
+    const Field s(op, "state", state, {batch, args.fields(), 2, args.rows, args.n});
+    const Field h(op, "spacing", spacing, {2}), c(op, "speed", speed, {batch, 2}),
+        k(op, "diffusion", diffusion, {batch, 2}),
+        weights(op, "edge_weights", edge_weights, {4, 2}), step(op, "dt", dt, {batch});
     STD_TORCH_CHECK(
         shapes.dim() == 4 && shapes.size(1) <= most_source_terms,
         op,
@@ -131,7 +143,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
         " source terms"
     );
     args.terms = shapes.size(1);
-    const Field source("shapes", shapes, {batch, args.terms, args.rows, args.n});
+    const Field source(op, "shapes", shapes, {batch, args.terms, args.rows, args.n});
     args.inner_spacing = h.data()[0];
     args.outer_spacing = h.data()[1];
     args.speed = {c.data(), 2};
@@ -144,17 +156,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
         e.kind = static_cast<EdgeKind>(choice[5 + i]);
         e.a = weights.data()[2 * i];
         e.b = weights.data()[2 * i + 1];
-        set_table(e, names[i], *tables[i], batch, i < 2 ? args.rows : args.n);
+        set_table(op, e, names[i], *tables[i], batch, i < 2 ? args.rows : args.n);
     }
-    set_table(args.amplitudes, "amplitudes", amplitudes, batch, args.terms);
-    const Tensor counts = torch::stable::contiguous(steps);
-    STD_TORCH_CHECK(
-        counts.scalar_type() == ScalarType::Long && shape_of(counts) == Shape{batch},
-        op,
-        ": expected steps to be int64 of shape (",
-        batch,
-        ",)"
-    );
+    set_table(op, args.amplitudes, "amplitudes", amplitudes, batch, args.terms);
+    const Tensor counts = step_counts(op, steps, batch);
     args.state = {s.data(), args.fields() * 2 * args.rows * args.n};
     args.dt = step.data();
     args.steps = counts.const_data_ptr<int64_t>();
@@ -195,9 +200,56 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
     return {out, inner, outer, given, info};
 }
 
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> cavity(
+    const Tensor& u,
+    const Tensor& v,
+    const Tensor& lid,
+    const Tensor& viscosity,
+    const Tensor& dt,
+    const Tensor& steps
+) {
+    constexpr const char* op = "physcon::cavity";
+    STD_TORCH_CHECK(
+        u.dim() == 3 && u.size(2) >= 8 && u.size(2) % 2 == 0,
+        op,
+        ": expected u to be (batch, n + 1, n) with n even and >= 8, got ",
+        describe(shape_of(u))
+    );
+    const int64_t batch = u.size(0), n = u.size(2), m = n + 1;
+    const Field x(op, "u", u, {batch, m, n}), y(op, "v", v, {batch, n, m}),
+        l(op, "lid", lid, {batch}), nu(op, "viscosity", viscosity, {batch}),
+        step(op, "dt", dt, {batch});
+    const Tensor counts = step_counts(op, steps, batch);
+    Tensor u_out = allocate(u, {batch, m, n}), v_out = allocate(u, {batch, n, m});
+    Tensor pressure = allocate(u, {batch, n, n}), uu = allocate(u, {batch, n, n}),
+           vv = allocate(u, {batch, n, n});
+    Tensor uv = allocate(u, {batch, m, m}), vu = allocate(u, {batch, m, m});
+    CavityArgs args;
+    args.batch = batch;
+    args.n = n;
+    args.lid = l.data();
+    args.viscosity = nu.data();
+    args.dt = step.data();
+    args.steps = counts.const_data_ptr<int64_t>();
+    args.u = {x.data(), n * m};
+    args.v = {y.data(), n * m};
+    args.u_out = u_out.mutable_data_ptr<double>();
+    args.v_out = v_out.mutable_data_ptr<double>();
+    args.pressure_out = pressure.mutable_data_ptr<double>();
+    args.uu_out = uu.mutable_data_ptr<double>();
+    args.uv_out = uv.mutable_data_ptr<double>();
+    args.vu_out = vu.mutable_data_ptr<double>();
+    args.vv_out = vv.mutable_data_ptr<double>();
+    const Executor executor = torch_executor(1e6 * static_cast<double>(batch));
+    Workspace workspace(cavity_workspace(args, executor));
+    physcon::cavity(args, executor, workspace.data());
+    return {u_out, v_out, pressure, uu, uv, vu, vv};
+}
+
 }  // namespace
 }  // namespace physcon::binding
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
     m.impl("balance_law", TORCH_BOX(&physcon::binding::balance_law));
+    m.impl("cavity", TORCH_BOX(&physcon::binding::cavity));
 }

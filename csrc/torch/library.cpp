@@ -113,4 +113,9 @@ STABLE_TORCH_LIBRARY(physcon, m) {
         "Tensor shapes, Tensor amplitudes, Tensor dt, Tensor steps, Tensor choices, int stages) "
         "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
+    // Lid-driven cavity: a number of steps -> u, v, then integrals: pressure, momentum fluxes.
+    m.def(
+        "cavity(Tensor u, Tensor v, Tensor lid, Tensor viscosity, Tensor dt, Tensor steps) -> "
+        "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    );
 }

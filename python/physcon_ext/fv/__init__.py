@@ -8,6 +8,7 @@ return a `Solution`. They make data and reference solutions; they have no gradie
 
 from physcon_ext.fv.advection import advection
 from physcon_ext.fv.burgers import burgers
+from physcon_ext.fv.cavity import CavityFlow, cavity
 from physcon_ext.fv.diffusion import diffusion
 from physcon_ext.fv.edges import Flux
 from physcon_ext.fv.porous_medium import porous_medium
@@ -17,10 +18,12 @@ from physcon_ext.fv.wave import wave
 
 
 __all__ = [
+    "CavityFlow",
     "Flux",
     "Solution",
     "advection",
     "burgers",
+    "cavity",
     "diffusion",
     "porous_medium",
     "stefan",

@@ -184,7 +184,7 @@ class _Run:
         self.dims = len(grid.sizes)
         self.batch = tuple(u0.shape[: u0.ndim - self.dims])
         self.items = math.prod(self.batch)
-        self.times = _check_times(self.who, times)
+        self.times = check_times(self.who, times)
         self.edges = bind_edges(bc, self.batch, grid.sizes, self.who)
         self._check_kinds()
         self.shapes, self.amplitudes = self._sources(source)
@@ -553,7 +553,8 @@ def _stacked(parts: list[Tensor], batch: tuple[int, ...], sizes: tuple[int, ...]
     return torch.stack(parts, 1).reshape(*batch, len(parts), *sizes)
 
 
-def _check_times(who: str, times: Tensor | Sequence[float]) -> Tensor:
+def check_times(who: str, times: Tensor | Sequence[float]) -> Tensor:
+    """Return the output times as ``(nt,)`` float64; raise unless they ascend."""
     tensor = torch.as_tensor(times, dtype=torch.float64).detach()
     if tensor.ndim != 1 or tensor.numel() < 2:
         raise ValueError(
@@ -585,6 +586,7 @@ __all__ = [
     "Grid",
     "Law",
     "Source",
+    "check_times",
     "field",
     "make_grid",
     "march",

@@ -6,6 +6,7 @@ from physcon_ext.ops.assign_faces import assign_faces
 from physcon_ext.ops.balance_law import balance_law
 from physcon_ext.ops.banded_product import banded_product
 from physcon_ext.ops.boundary_spectral_conv import boundary_spectral_conv
+from physcon_ext.ops.cavity import cavity
 from physcon_ext.ops.condition_banded import condition_banded
 from physcon_ext.ops.condition_cross import condition_cross
 from physcon_ext.ops.condition_dense import condition_dense
@@ -13,11 +14,13 @@ from physcon_ext.ops.condition_diagonal import condition_diagonal
 from physcon_ext.ops.condition_disjoint import condition_disjoint
 from physcon_ext.ops.spectral_conv import spectral_conv
 from physcon_ext.reference.balance_law import Advanced, EdgeTable, Method
+from physcon_ext.reference.cavity import CavityStep
 from physcon_ext.reference.results import Conditioned, ConditionedBanded
 
 
 __all__ = [
     "Advanced",
+    "CavityStep",
     "Conditioned",
     "ConditionedBanded",
     "assign_faces",
@@ -26,6 +29,7 @@ __all__ = [
     "balance_law",
     "banded_product",
     "boundary_spectral_conv",
+    "cavity",
     "condition_banded",
     "condition_cross",
     "condition_dense",

@@ -9,6 +9,7 @@ from physcon_ext.reference.assign_faces import assign_faces
 from physcon_ext.reference.balance_law import balance_law
 from physcon_ext.reference.banded_product import banded_product
 from physcon_ext.reference.boundary_spectral_conv import boundary_spectral_conv
+from physcon_ext.reference.cavity import cavity
 from physcon_ext.reference.condition_banded import condition_banded
 from physcon_ext.reference.condition_cross import condition_cross
 from physcon_ext.reference.condition_dense import condition_dense
@@ -27,6 +28,7 @@ __all__ = [
     "balance_law",
     "banded_product",
     "boundary_spectral_conv",
+    "cavity",
     "condition_banded",
     "condition_cross",
     "condition_dense",
