@@ -9,6 +9,7 @@ from physcon_ext._load import compiled as _compiled
 from physcon_ext import (
     boundary,
     constraints,
+    data,
     functional,
     fv,
     metrics,
@@ -34,6 +35,7 @@ __all__ = [
     "build_info",
     "conserve",
     "constraints",
+    "data",
     "functional",
     "fv",
     "has_cuda",

@@ -53,7 +53,7 @@ class Advection(Problem):
     def _values(self, t: Tensor, x: Tensor) -> Tensor:
         return (x <= self._step(t)).to(torch.float64)
 
-    def _averages(self, t: Tensor, faces: Tensor) -> Tensor:
+    def _averages(self, t: Tensor, faces: Tensor, beyond: Tensor | None = None) -> Tensor:
         return ((self._step(t) - faces[:-1]) / faces.diff()).clamp(0.0, 1.0)
 
     def _beyond(self, t: Tensor, x: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class Burgers(Problem):
         after = torch.where(x <= self._shock(t), self.a, 0.0)
         return torch.where(head < 0, before, after)
 
-    def _averages(self, t: Tensor, faces: Tensor) -> Tensor:
+    def _averages(self, t: Tensor, faces: Tensor, beyond: Tensor | None = None) -> Tensor:
         # Shares of the plateau and of the ramp, the latter with the mean of its ends.
         head, width, place = self._ramp(t, faces)
         plateau = ((head - faces[:-1]) / faces.diff()).clamp(0.0, 1.0)

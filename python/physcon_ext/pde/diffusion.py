@@ -50,7 +50,7 @@ class Diffusion(Problem):
     def _values(self, t: Tensor, x: Tensor) -> Tensor:
         return torch.exp(-self.k * t) * torch.sin(x + self.phase)
 
-    def _averages(self, t: Tensor, faces: Tensor) -> Tensor:
+    def _averages(self, t: Tensor, faces: Tensor, beyond: Tensor | None = None) -> Tensor:
         # sin(c) sin(h/2)/(h/2) with c the centre: no cancellation, unlike cos(left) - cos(right).
         half = faces.diff() / 2
         return self._values(t, faces[:-1] + half) * (torch.sin(half) / half)

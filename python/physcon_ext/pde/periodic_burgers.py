@@ -137,36 +137,30 @@ class PeriodicBurgers(Problem):
         second = (wave * (torch.cos(angle) * sine - torch.sin(angle) * cosine)).sum(-1)
         return first, second
 
-    def _moments(self, time: float, x: Tensor, highest: int) -> list[Tensor]:
-        """Integrals of distance^j G_t(distance) exp(-psi_0 / 2 nu) at x, for j up to ``highest``.
+    def _moments(self, time: float, rule: _Rule, highest: int) -> list[Tensor]:
+        """Integrals of distance^j G_t(distance) exp(-psi_0 / 2 nu), for j up to ``highest``.
 
         The weights carry a common factor, the same at all times, which drops out of every use.
-        ``x`` is in the frame that moves with the mean.
+        Points are in the frame that moves with the mean.
         """
-        points = _quadrature_points(x)
         width = math.sqrt(2 * self.nu * time)
-        if width * points < _NARROWEST:
-            least = (_NARROWEST / points) ** 2 / (2 * self.nu)
+        if width * rule.points < _NARROWEST:
+            least = (_NARROWEST / rule.points) ** 2 / (2 * self.nu)
             raise ValueError(
                 f"PeriodicBurgers: expected t to be 0 or at least {least:.3g}, got {time}"
             )
         # The circle is shifted so that x falls on points of the rule: kernels are then a table.
-        start = self._start_on_nodes(points, self.mean * time)
-        weight = torch.exp(self._least - start / (2 * self.nu)) / points
-        node = torch.arange(points, dtype=torch.float64) / points
-        wraps = torch.arange(-(int(9 * width) + 1), int(9 * width) + 2, dtype=torch.float64)
-        place = x * points
-        aligned = bool(((place - place.round()).abs() < 1e-9 * points).all())
-        offset = node if aligned else (x.unsqueeze(-1) - node)
-        distance = offset.unsqueeze(-1) + wraps
-        kernel = torch.exp(-((distance / width) ** 2) / 2) / (width * math.sqrt(2 * math.pi))
+        start = self._start_on_nodes(rule.points, self.mean * time)
+        weight = torch.exp(self._least - start / (2 * self.nu)) / rule.points
+        reach = int(9 * width) + 1
+        distance = rule.offset.unsqueeze(-1) + torch.arange(-reach, reach + 1)
+        scaled = distance / width
+        kernel = torch.exp(scaled * scaled / -2) / (width * math.sqrt(2 * math.pi))
         moments = []
         for power in range(highest + 1):
-            table = (distance**power * kernel).sum(-1)
-            if aligned:
-                index = place.round().long().unsqueeze(-1) - torch.arange(points)
-                table = table[index % points]
-            moments.append(table @ weight)
+            table = ((distance**power if power else 1) * kernel).sum(-1)
+            rows = table if rule.index is None else table[rule.index]
+            moments.append(rows @ weight)
         return moments
 
     @cached_property
@@ -176,31 +170,54 @@ class PeriodicBurgers(Problem):
 
     def _each_time(self, t: Tensor, x: Tensor, order: int) -> Tensor:
         """Derivative 0, 1 or 2 of the moving potential along x at broadcast times and points."""
+        if bool(((x == self.domain[0]) | (x == self.domain[1])).all()):
+            states = [self._end(time)[order] for time in t.flatten().tolist()]
+            found = torch.tensor(states, dtype=torch.float64)
+            shape = torch.broadcast_shapes(t.shape, x.shape)
+            return found.reshape(t.shape).expand(shape)
+        if t.numel() == 1 or (t.shape[-1] == 1 and x.ndim == 1):
+            rule = _Rule.at(x.flatten())
+            rows = [self._derivatives(time, rule, order)[order] for time in t.flatten().tolist()]
+            return torch.stack(rows).reshape(torch.broadcast_shapes(t.shape, x.shape))
         times, places = torch.broadcast_tensors(t, x)
         result = torch.empty_like(times)
         for time in times.unique().tolist():
             here = times == time
-            place = places[here]
-            if time == 0:
-                result[here] = (self._start(place), *self._start_derivatives(place))[order]
-                continue
-            total, *higher = self._moments(time, place, order)
-            if order == 0:
-                result[here] = 2 * self.nu * (self._least - torch.log(total))
-            else:
-                slope = higher[0] / total / time
-                spread = slope if order == 1 else higher[1] / total - (higher[0] / total) ** 2
-                curvature = (1 - spread / (2 * self.nu * time)) / time
-                result[here] = slope if order == 1 else curvature
+            result[here] = self._derivatives(time, _Rule.at(places[here]), order)[order]
         return result
+
+    def _derivatives(self, time: float, rule: _Rule, highest: int) -> list[Tensor]:
+        """The moving potential and its derivatives up to ``highest`` along x."""
+        if time == 0:
+            return [self._start(rule.x), *self._start_derivatives(rule.x)]
+        total, *higher = self._moments(time, rule, highest)
+        found = [2 * self.nu * (self._least - torch.log(total))]
+        if highest >= 1:
+            mean = higher[0] / total
+            found.append(mean / time)
+        if highest >= 2:
+            variance = higher[1] / total - mean**2
+            found.append((1 - variance / (2 * self.nu * time)) / time)
+        return found
+
+    @cached_property
+    def _known_ends(self) -> dict[float, list[float]]:
+        """What :meth:`_end` has found."""
+        return {}
+
+    def _end(self, time: float) -> list[float]:
+        """The moving potential and two derivatives at the ends, which are the same point."""
+        if time not in self._known_ends:
+            rule = _Rule.at(torch.zeros(1, dtype=torch.float64))
+            self._known_ends[time] = [d.item() for d in self._derivatives(time, rule, 2)]
+        return self._known_ends[time]
 
     def _values(self, t: Tensor, x: Tensor) -> Tensor:
         return self.mean + self._each_time(t, x, 1)
 
     def _beyond(self, t: Tensor, x: Tensor) -> Tensor:
         # The potential is periodic: at the right end it is what it is at the left end.
-        left = x.new_tensor([self.domain[0]])
-        end = self._each_time(t, left, 0) if t.ndim and x.ndim else self._each_time(t, left[0], 0)
+        end = self._each_time(t, x.new_tensor(self.domain[0]), 0)
         return self.mean * (self.domain[1] - x) + end - self._each_time(t, x, 0)
 
     def _mass(self, t: Tensor) -> Tensor:
@@ -215,9 +232,33 @@ class PeriodicBurgers(Problem):
         return self.mean**2 / 2 * t - (self._each_time(t, end, 0) - start)
 
 
-def _quadrature_points(x: Tensor) -> int:
-    """Points of the rule: a multiple of the number of cells when ``x`` are faces of equal cells."""
-    if x.numel() < 2:
-        return _POINTS
-    cells = max(1, round(1.0 / (x[1] - x[0]).abs().clamp_min(1e-9).item()))
-    return cells * -(-_POINTS // cells) if cells <= _POINTS * 8 else _POINTS
+@dataclass(frozen=True)
+class _Rule:
+    """Trapezoidal rule on the circle for kernels centred at given points.
+
+    Attributes:
+        x: The points, a vector.
+        points: Number of nodes ``j / points``.
+        offset: Distances at which the kernel is needed: those of one point from all nodes where the
+            points are nodes themselves, else of every point from every node.
+        index: Place in the table over ``offset`` for every point and node, in the former case.
+    """
+
+    x: Tensor
+    points: int
+    offset: Tensor
+    index: Tensor | None
+
+    @classmethod
+    def at(cls, x: Tensor) -> _Rule:
+        """Choose the nodes so that they contain the faces of equal cells."""
+        points = _POINTS
+        if x.numel() > 1:
+            cells = max(1, round(1.0 / (x[1] - x[0]).abs().clamp_min(1e-9).item()))
+            points = cells * -(-_POINTS // cells) if cells <= 8 * _POINTS else _POINTS
+        node = torch.arange(points, dtype=torch.float64) / points
+        place = x * points
+        if not bool(((place - place.round()).abs() < 1e-9 * points).all()):
+            return cls(x, points, x.unsqueeze(-1) - node, None)
+        index = (place.round().long().unsqueeze(-1) - torch.arange(points)) % points
+        return cls(x, points, node, index)

@@ -56,7 +56,7 @@ class PorousMedium(Problem):
     def _values(self, t: Tensor, x: Tensor) -> Tensor:
         return torch.pow(self.m * (t - x).clamp_min(0), 1 / self.m)
 
-    def _averages(self, t: Tensor, faces: Tensor) -> Tensor:
+    def _averages(self, t: Tensor, faces: Tensor, beyond: Tensor | None = None) -> Tensor:
         # Psi(t - left) - Psi(t - right), with Psi(y) = m^(1+1/m)/(m+1) y^(1+1/m), written as
         # Psi(near) (1 - (far/near)^(1+1/m)) so that narrow cells lose no digits.
         left, right = faces[:-1], faces[1:]

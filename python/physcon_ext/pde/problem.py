@@ -55,8 +55,10 @@ class Problem(Equation):
     def _outflow(self, t: Tensor) -> Tensor:
         """Integral of the flux at the right end over [0, t]."""
 
-    def _averages(self, t: Tensor, faces: Tensor) -> Tensor:
-        return -self._beyond(t, faces).diff(dim=-1) / faces.diff()
+    def _averages(self, t: Tensor, faces: Tensor, beyond: Tensor | None = None) -> Tensor:
+        """Cell averages; ``beyond`` saves its computation where it is known already."""
+        amount = self._beyond(t, faces) if beyond is None else beyond
+        return -amount.diff(dim=-1) / faces.diff()
 
     def _mass(self, t: Tensor) -> Tensor:
         return self._beyond(t, t.new_tensor(self.domain[0]))
@@ -171,9 +173,27 @@ class Problem(Equation):
             >>> problem.mean_fluxes(torch.tensor([0.0, 0.2]), problem.edges(5))
             tensor([[1.0000, 1.0000, 1.0000, 0.5000, 0.0000, 0.0000]], dtype=torch.float64)
         """
+        return self.averages_and_fluxes(times, edges)[1]
+
+    def averages_and_fluxes(self, times: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`cell_averages` and :meth:`mean_fluxes` at the cost of one of them.
+
+        Args:
+            times: As in :meth:`mean_fluxes`.
+            edges: As in :meth:`cell_averages`.
+
+        Returns:
+            Averages, shape ``(k, n)``, and mean fluxes, shape ``(k - 1, n + 1)``, float64.
+
+        Raises:
+            ValueError: If times or edges are not sorted or outside their range.
+        """
         time, faces = self._steps(times).unsqueeze(-1), self._faces(edges)
-        gained = self._beyond(time, faces) + self._outflow(time) - self._source(time, faces)
-        return gained.diff(dim=0) / time.diff(dim=0)
+        beyond = self._beyond(time, faces)
+        gained = beyond + self._outflow(time)
+        if self.has_source:
+            gained = gained - self._source(time, faces)
+        return self._averages(time, faces, beyond), gained.diff(dim=0) / time.diff(dim=0)
 
     def mean_sources(self, times: Tensor, edges: Tensor) -> Tensor:
         """Exact mean of the source over each interval of time and each cell.

@@ -87,14 +87,18 @@ class Stefan(Problem):
         return torch.where(x <= self.alpha * torch.sqrt(t), behind, 0.0)
 
     def _beyond(self, t: Tensor, x: Tensor) -> Tensor:
+        # Nothing lies beyond faces that the front has not reached by the last time.
+        reached = int((x < self._front(t).max()).sum())
+        scale = 2 * self._safe_scale(t)
         # int erf = z erf z + exp(-z^2)/sqrt(pi). Shifted by its value at the front z1, so that the
         # differences over the cells ahead of the front are exactly 0.
-        scale = 2 * self._safe_scale(t)
-        z = (x / scale).clamp_max(self.z1)
+        z = (x[:reached] / scale).clamp_max(self.z1)
         primitive = z * torch.erf(z) + torch.expm1(-z * z) / _SQRT_PI
         whole = self.z1 * math.erf(self.z1) + math.expm1(-self.z1 * self.z1) / _SQRT_PI
         amount = scale * ((self.z1 - z) - self.c1 * (whole - primitive))
-        return torch.where((z < self.z1) & (t > 0), amount, 0.0)
+        beyond = torch.zeros_like(t * x)
+        beyond[..., :reached] = torch.where((z < self.z1) & (t > 0), amount, 0.0)
+        return beyond
 
     def _safe_scale(self, t: Tensor) -> Tensor:
         scale = torch.sqrt(self.k_max * t)
