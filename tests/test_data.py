@@ -177,7 +177,10 @@ while killed < kills:
             assert report.ok, [str(f) for f in report.findings]
             counts.append(report.samples - report.missing)
             assert len(data.PDEDataset(file)) == counts[-1] * 100
-    if not os.WIFSIGNALED(status) or os.path.exists(file) and counts[-1] == 20:
+    # Whatever the load of the machine, aim at kills in the midst of the work.
+    finished = not os.WIFSIGNALED(status) or os.path.exists(file) and counts[-1] == 20
+    took *= 0.8 if finished else 1.0 if len(counts) < 2 or counts[-1] > counts[-2] else 1.25
+    if finished:
         os.unlink(file)
 run(file)
 whole, resumed = (open(name, "rb").read() for name in (file + ".whole", file))
@@ -192,7 +195,7 @@ def test_a_file_survives_fifty_kills_at_random_moments(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     killed, *counts = map(int, result.stdout.split())
     assert killed == 50
-    assert len(counts) >= 3  # the kills met the file in several states
+    assert len(counts) >= 3, counts  # the kills met the file in several states
 
 
 def test_an_interrupt_leaves_a_file_that_can_be_resumed(tmp_path: Path) -> None:
