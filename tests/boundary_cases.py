@@ -126,8 +126,8 @@ def check_exactness(
             )
             continue
         rule = rules[edge]
-        lines = [u.select(at, -1 - j if last else j).double() for j in range(len(rule.row))]
-        stated = sum(r * line for r, line in zip(rule.row.tolist(), lines, strict=True))
+        lines = [u.select(at, -1 - j if last else j).double() for j in range(len(rule.weights))]
+        stated = sum(w * line for w, line in zip(rule.weights, lines, strict=True))
         residual = interior_of_face(stated - rule.sign * wanted.double(), axis, dims)
-        size = float(u.abs().max()) * abs(float(rule.row[0])) + float(wanted.abs().max())
+        size = float(u.abs().max()) * abs(rule.weights[0]) + float(wanted.abs().max())
         assert float(residual.abs().max()) <= factor * EPS[u.dtype] * size

@@ -26,7 +26,7 @@ from physcon_ext.boundary.conditions import (
     edge_name,
     is_upper,
 )
-from physcon_ext.boundary.stencils import end_weights, outward_weights
+from physcon_ext.boundary.stencils import end_row, uniform_row
 from physcon_ext.ops.assign_faces import assign_faces
 
 
@@ -42,14 +42,13 @@ class Rule:
 
     Attributes:
         edge: Name of the edge.
-        row: ``r``, ``(q + 1,)`` float64 on the CPU; entry ``j`` weights the value ``j`` points
-            inwards.
+        weights: ``r``; entry ``j`` weights the value ``j`` points inwards.
         sign: ``sigma``: -1 if the data are given along the axis at a low end, else 1.
         dirichlet: Whether the row is that of a prescribed value.
     """
 
     edge: str
-    row: Tensor
+    weights: tuple[float, ...]
     sign: float
     dirichlet: bool
 
@@ -63,11 +62,19 @@ class Rule:
         """Whether the edge is at the last index."""
         return is_upper(self.edge)
 
-    def stencil(self) -> Tensor:
+    @property
+    def row(self) -> Tensor:
+        """``r`` as a tensor, ``(q + 1,)`` float64."""
+        return torch.tensor(self.weights, dtype=torch.float64)
+
+    @property
+    def indices(self) -> list[int]:
+        """Where the weights apply along the axis; negative ones count from the end."""
+        return [-1 - j if self.upper else j for j in range(len(self.weights))]
+
+    def stencil(self) -> list[float]:
         """Weights of the points inwards that, with ``sigma g / r_0``, make the end value."""
-        weights = -self.row / self.row[0]
-        weights[0] = 0.0
-        return weights
+        return [0.0, *(-w / self.weights[0] for w in self.weights[1:])]
 
 
 def boundary_rules(
@@ -117,11 +124,11 @@ def boundary_rules(
                 f"got shape {tuple(own.shape)}"
             )
         if order == 0:
-            slope = torch.zeros(1, dtype=torch.float64)
+            slope: tuple[float, ...] = (0.0,)
         elif own is None:
-            slope = outward_weights(order, bc.extent(axis) / (sizes[axis] - 1))
+            slope = uniform_row(order, bc.extent(axis) / (sizes[axis] - 1))
         else:
-            slope = end_weights(own, order, upper=is_upper(edge))
+            slope = end_row(own, order, upper=is_upper(edge))
         rules[edge] = _rule(edge, condition, slope, who)
     return rules
 
@@ -308,19 +315,25 @@ def face_arguments(
     rules: Sequence[Rule | None], data: dict[str, Tensor], dims: int
 ) -> tuple[Tensor, Tensor]:
     """Return data and stencils of both faces of an axis as `ops.assign_faces` takes them."""
-    length = max(len(rule.row) for rule in rules if rule is not None)
-    stencil = torch.zeros(2, length, dtype=torch.float64)
+    length = max(len(rule.weights) for rule in rules if rule is not None)
+    stencil = [[1.0] + [0.0] * (length - 1) for _ in rules]
     faces: list[Tensor | None] = [None, None]
     for end, rule in enumerate(rules):
         if rule is None:
-            stencil[end, 0] = 1.0
             continue
-        stencil[end, : len(rule.row)] = rule.stencil()
-        faces[end] = data[rule.edge] * rule.sign / float(rule.row[0])
+        stencil[end][: len(rule.weights)] = rule.stencil()
+        faces[end] = _end_value(data[rule.edge], rule)
     known = [face for face in faces if face is not None]
     blank = torch.zeros_like(known[0])
     pair = torch.broadcast_tensors(*(blank if face is None else face for face in faces))
-    return torch.stack(pair, blank.ndim - (dims - 1)), stencil.to(blank.device)
+    weights = torch.tensor(stencil, dtype=torch.float64, device=blank.device)
+    return torch.stack(pair, blank.ndim - (dims - 1)), weights
+
+
+def _end_value(value: Tensor, rule: Rule) -> Tensor:
+    """The part of the end value that comes from the data: their own bits for Dirichlet."""
+    factor = rule.weights[0] * rule.sign
+    return value if factor == 1.0 else value / factor
 
 
 def _assign_periodic(task: _Task, u: Tensor, low: str) -> Tensor:
@@ -392,7 +405,7 @@ def _corner_weights(task: _Task, axis: int, corner: str) -> Tensor:
         edge = EDGES[2 * axis + upper]
         rule = task.rules.get(edge)
         if rule is not None:
-            own = 1.0 if corner == "average" else float(rule.row[0]) ** 2
+            own = 1.0 if corner == "average" else rule.weights[0] ** 2
             weights[-1 if upper else 0] = float("inf") if rule.dirichlet else own
         elif task.bc[edge] is not None:
             weights[-1 if upper else 0] = 1.0
@@ -408,20 +421,20 @@ def _order(condition: Condition) -> int:
     return 0
 
 
-def _rule(edge: str, condition: Condition, slope: Tensor, who: str) -> Rule:
+def _rule(edge: str, condition: Condition, slope: tuple[float, ...], who: str) -> Rule:
     if isinstance(condition, Robin):
-        row = condition.b * slope
-        row[0] += condition.a
-        size = abs(condition.a) + abs(condition.b) * float(slope[0])
-        if abs(float(row[0])) <= 1e-12 * size:
+        first, *rest = (condition.b * s for s in slope)
+        first += condition.a
+        size = abs(condition.a) + abs(condition.b * slope[0])
+        if abs(first) <= 1e-12 * size:
             raise ValueError(
                 f"{who}: expected the Robin condition at '{edge}' to determine the end value, got "
-                f"a + b s_0 / h = {float(row[0]):.3g} for a = {condition.a}, b = {condition.b}; "
+                f"a + b s_0 / h = {first:.3g} for a = {condition.a}, b = {condition.b}; "
                 f"change the grid or the order"
             )
-        return Rule(edge, row, 1.0, condition.b == 0)
+        return Rule(edge, (first, *rest), 1.0, condition.b == 0)
     if isinstance(condition, Dirichlet):
-        return Rule(edge, torch.ones(1, dtype=torch.float64), 1.0, True)
+        return Rule(edge, (1.0,), 1.0, True)
     along = isinstance(condition, Neumann) and condition.direction == "x"
     return Rule(edge, slope, -1.0 if along and not is_upper(edge) else 1.0, False)
 

@@ -94,8 +94,7 @@ def published_rules(rules: dict[str, Rule], quirks: Collection[str]) -> dict[str
     if left is None or left.dirichlet or "left_stencil" not in quirks:
         return rules
     # u_0 = u_1 + du/dx; the data are outward derivatives unless they are given along x.
-    row = torch.tensor([1.0, -1.0], dtype=torch.float64)
-    return {**rules, "left": Rule("left", row, -left.sign, dirichlet=False)}
+    return {**rules, "left": Rule("left", (1.0, -1.0), -left.sign, dirichlet=False)}
 
 
 def after_assignment(

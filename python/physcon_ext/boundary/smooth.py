@@ -46,20 +46,24 @@ _WHO = "condition_on_boundary"
 _JITTER = 1e-10
 
 
-def covariance(points: Tensor, length: Tensor | float, kernel: Kernel = "rbf") -> Tensor:
+def covariance(
+    points: Tensor, length: Tensor | float, kernel: Kernel = "rbf", *, other: Tensor | None = None
+) -> Tensor:
     """Return the stationary covariance matrix of unit variance on points of one axis.
 
     Args:
         points: ``(n,)``.
         length: Correlation length in the unit of the points, positive.
         kernel: ``"rbf"``, or ``"matern12"``, ``"matern32"``, ``"matern52"``.
+        other: ``(p,)``: points of the columns; ``points`` if not given.
 
     Example:
         >>> covariance(torch.tensor([0.0, 1.0]), 1.0)
         tensor([[1.0000, 0.6065],
                 [0.6065, 1.0000]])
     """
-    distance = (points[:, None] - points[None, :]).abs() / length
+    columns = points if other is None else other
+    distance = (points[:, None] - columns[None, :]).abs() / length
     if kernel == "rbf":
         return torch.exp(-0.5 * distance**2)
     if kernel == "matern12":
@@ -144,13 +148,11 @@ def condition_on_boundary(
         known = [rules[edge] for edge in rules if rules[edge].axis == axis]
         if not known and not bc.is_periodic(axis):
             continue
-        rows = boundary_rows(known, sizes[axis])
         place = points[axis]
         if place is None:
             place = torch.linspace(0.0, bc.extent(axis), sizes[axis], dtype=torch.float64)
-        weights = smooth_weights(
-            rows.to(u.device), place.double().to(u.device), lengths[axis], kernel
-        )
+        place = place.to(u.device, torch.float64)
+        weights = smooth_weights(known, place, lengths[axis], kernel)
         at = u.ndim - dims + axis
         residual = _residual(field, known, data, at)
         update = residual.to(u.dtype).movedim(at, -1) @ weights.to(u.dtype).mT
@@ -176,33 +178,29 @@ def axis_lengths(length: Length, bc: BoundaryConditions, dims: int) -> list[floa
     return given * dims if len(given) == 1 else [*given, *[1.0] * (dims - len(given))]
 
 
-def boundary_rows(rules: Sequence[Rule], size: int) -> Tensor:
-    """Return the rows ``B`` of the edges of one axis, ``(r, n)`` float64.
+def supports(rules: Sequence[Rule]) -> list[tuple[list[int], tuple[float, ...]]]:
+    """Return indices and weights of the rows of one axis.
 
     Without rules the axis is periodic, and the row is the difference of both ends.
     """
-    if not rules:
-        row = torch.zeros(1, size, dtype=torch.float64)
-        row[0, 0], row[0, -1] = 1.0, -1.0
-        return row
-    rows = torch.zeros(len(rules), size, dtype=torch.float64)
-    for k, rule in enumerate(rules):
-        inwards = rows[k].flip(0) if rule.upper else rows[k].clone()
-        inwards[: len(rule.row)] = rule.row
-        rows[k] = inwards.flip(0) if rule.upper else inwards
-    return rows
+    return [(rule.indices, rule.weights) for rule in rules] or [([0, -1], (1.0, -1.0))]
 
 
 def smooth_weights(
-    rows: Tensor, points: Tensor, length: Tensor | float, kernel: Kernel = "rbf"
+    rules: Sequence[Rule], points: Tensor, length: Tensor | float, kernel: Kernel = "rbf"
 ) -> Tensor:
     """Return ``K B^T (B K B^T)^{-1}``, ``(n, r)`` float64, differentiable in the length."""
     if isinstance(length, Tensor):
         length = length.to(device=points.device, dtype=torch.float64)
-    cross = covariance(points, length, kernel) @ rows.mT
-    system = rows @ cross
-    trace = system.diagonal().mean()
-    system = system + _JITTER * trace * torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
+    rows = [
+        (points.new_tensor(index, dtype=torch.int64) % len(points), points.new_tensor(weights))
+        for index, weights in supports(rules)
+    ]
+    columns = [covariance(points, length, kernel, other=points[index]) @ row for index, row in rows]
+    cross = torch.stack(columns, -1)
+    system = torch.stack([row @ cross[index] for index, row in rows])
+    eye = torch.eye(len(rows), dtype=cross.dtype, device=cross.device)
+    system = system + _JITTER * system.diagonal().mean() * eye
     return torch.linalg.solve_ex(system, cross.mT, check_errors=False).result.mT
 
 
@@ -212,9 +210,8 @@ def _residual(u: Tensor, rules: Sequence[Rule], data: dict[str, Tensor], at: int
         return (u.select(at, -1).double() - u.select(at, 0).double()).unsqueeze(at)
     found = []
     for rule in rules:
-        inwards = [-1 - j if rule.upper else j for j in range(len(rule.row))]
         stated = sum(
-            r * u.select(at, j).double() for r, j in zip(rule.row.tolist(), inwards, strict=True)
+            w * u.select(at, j).double() for w, j in zip(rule.weights, rule.indices, strict=True)
         )
         found.append(rule.sign * data[rule.edge].double() - stated)
     return torch.stack(found, at)

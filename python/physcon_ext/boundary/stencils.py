@@ -30,9 +30,13 @@ def derivative_weights(points: Sequence[float] | Tensor, at: float, derivative: 
         >>> derivative_weights([0.0, 1.0, 2.0], 0.0)
         tensor([-1.5000,  2.0000, -0.5000], dtype=torch.float64)
     """
-    who = "derivative_weights"
     values = points.detach().double().cpu().tolist() if isinstance(points, Tensor) else points
-    p = [float(v) for v in values]
+    return torch.tensor(_fornberg([float(v) for v in values], at, derivative), dtype=torch.float64)
+
+
+def _fornberg(p: Sequence[float], at: float, derivative: int) -> list[float]:
+    """The recursion, on numbers: nothing for a tracer to see."""
+    who = "derivative_weights"
     if derivative < 0:
         raise ValueError(f"{who}: expected derivative to be >= 0, got {derivative}")
     if len(p) <= derivative:
@@ -59,7 +63,7 @@ def derivative_weights(points: Sequence[float] | Tensor, at: float, derivative: 
                 w[j][r] = (distance * w[j][r] - r * w[j][r - 1]) / gap
             w[j][0] = distance * w[j][0] / gap
         scale = product
-    return torch.tensor([row[derivative] for row in w], dtype=torch.float64)
+    return [row[derivative] for row in w]
 
 
 def outward_weights(order: int, spacing: float = 1.0) -> Tensor:
@@ -85,11 +89,16 @@ def outward_weights(order: int, spacing: float = 1.0) -> Tensor:
         >>> outward_weights(2)
         tensor([ 1.5000, -2.0000,  0.5000], dtype=torch.float64)
     """
+    return torch.tensor(uniform_row(order, spacing), dtype=torch.float64)
+
+
+def uniform_row(order: int, spacing: float) -> tuple[float, ...]:
+    """Return `outward_weights` as numbers."""
     if order < 1:
         raise ValueError(f"outward_weights: expected order to be >= 1, got {order}")
     if not spacing > 0.0:
         raise ValueError(f"outward_weights: expected spacing to be > 0, got {spacing}")
-    return -derivative_weights([float(j) for j in range(order + 1)], 0.0) / spacing
+    return tuple(-w / spacing for w in _fornberg([float(j) for j in range(order + 1)], 0.0, 1))
 
 
 def end_weights(points: Tensor, order: int, *, upper: bool) -> Tensor:
@@ -110,11 +119,16 @@ def end_weights(points: Tensor, order: int, *, upper: bool) -> Tensor:
         >>> end_weights(torch.tensor([0.0, 1.0, 3.0]), 1, upper=True)
         tensor([ 0.5000, -0.5000], dtype=torch.float64)
     """
+    return torch.tensor(end_row(points, order, upper=upper), dtype=torch.float64)
+
+
+def end_row(points: Tensor, order: int, *, upper: bool) -> tuple[float, ...]:
+    """Return `end_weights` as numbers."""
     if points.shape[0] <= order:
         raise ValueError(
             f"end_weights: expected more than {order} points for a stencil of order {order}, "
             f"got {points.shape[0]}"
         )
-    ends = points.flip(0)[: order + 1] if upper else points[: order + 1]
-    weights = derivative_weights(ends, float(ends[0]))
-    return weights if upper else -weights
+    ends = points.detach().double().flip(0) if upper else points.detach().double()
+    near = ends[: order + 1].cpu().tolist()
+    return tuple(w if upper else -w for w in _fornberg(near, near[0], 1))

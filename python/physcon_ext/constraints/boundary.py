@@ -17,7 +17,7 @@ from physcon_ext.boundary.conditions import (
     is_upper,
 )
 from physcon_ext.boundary.enforcement import Rule, boundary_rules
-from physcon_ext.boundary.smooth import boundary_rows
+from physcon_ext.boundary.smooth import supports
 from physcon_ext.checks import broadcast_shape, check_dtype, common_shape
 from physcon_ext.constraints.linear import LinearConstraint
 
@@ -106,11 +106,13 @@ def boundary(
 
 def _face_rows(rules: Sequence[Rule], sizes: Sequence[int], axis: int, like: Tensor) -> Tensor:
     """Return one row per point of an edge, ``(points, cells)``."""
-    row = boundary_rows(rules, sizes[axis]).to(like)[0]
+    ((index, weights),) = supports(rules)
     count = math.prod(sizes)
     cells = torch.arange(count, device=like.device).reshape(*sizes).movedim(axis, -1)
-    cells = cells.reshape(-1, sizes[axis])
-    return like.new_zeros(len(cells), count).scatter(1, cells, row.expand_as(cells))
+    cells = cells.reshape(-1, sizes[axis])[:, index]
+    return like.new_zeros(len(cells), count).scatter(
+        1, cells, like.new_tensor(weights).expand_as(cells)
+    )
 
 
 def _target(edge: str, value: float | Tensor | None, shape: Sequence[int], like: Tensor) -> Tensor:
