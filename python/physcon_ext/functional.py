@@ -9,10 +9,17 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from physcon_ext import ops, reference
+from physcon_ext import ops
 from physcon_ext.boundary import published
 from physcon_ext.boundary.conditions import BoundaryConditions, BoundaryValues
-from physcon_ext.boundary.enforcement import Corner, Grid, assign_rules, boundary_rules, enforce
+from physcon_ext.boundary.enforcement import (
+    Corner,
+    Grid,
+    assign_rules,
+    boundary_rules,
+    enforce,
+    one_pass,
+)
 from physcon_ext.boundary.gains import (
     Clamp,
     Pivot,
@@ -169,7 +176,16 @@ def boundary_spectral_conv(
     if all(gain is None for gain in gains):
         y = ops.spectral_conv(field, weight, period=periods)
     else:
-        y = reference.boundary_spectral_conv(field, weight, gains, period=periods)
+        faces = None
+        if assign and correction == "exact" and not any(native):
+            like = x.new_empty(1).expand(*x.shape[: x.ndim - dims - 1], weight.shape[-2], *sizes)
+            faces = one_pass(like, bc, values, grid=grid, corner=corner)
+        if faces is not None:
+            face_values, stencils = faces
+            return ops.boundary_spectral_conv(
+                field, weight, gains, period=periods, values=face_values, stencils=stencils
+            )
+        y = ops.boundary_spectral_conv(field, weight, gains, period=periods)
     for axis, whole in enumerate(native):
         at = x.ndim - dims + axis
         y = torch.cat([y, y.narrow(at, 0, 1)], at) if whole else y

@@ -201,6 +201,29 @@ def assign_rules(
     return _assign(_Task(u, bc, rules, data, dims), u, order)
 
 
+def one_pass(
+    u: Tensor,
+    bc: BoundaryConditions,
+    values: BoundaryValues | None,
+    *,
+    grid: Grid,
+    corner: Corner,
+) -> tuple[list[Tensor | None], list[Tensor | None]] | None:
+    """Return what `ops.assign_faces` takes to enforce all conditions at once, if that is possible.
+
+    It is not for periodic axes, for corners that are averaged or solved, and for orders of faces
+    that return to an earlier axis. Only dtype, device and shape of ``u`` are used.
+    """
+    merged = isinstance(corner, str) and corner in ("average", "solve")
+    if merged or u.dtype not in (torch.float32, torch.float64):
+        return None
+    order = _sequence(bc, corner)
+    places = [axis_of(edge) for edge in order]
+    if places != sorted(places) or any(bc.is_periodic(axis) for axis in places):
+        return None
+    return _faces(_task(u, bc, values, grid, None), order)
+
+
 def corner_mismatch(
     u: Tensor,
     bc: BoundaryConditions,
@@ -300,6 +323,11 @@ def _assign(task: _Task, u: Tensor, order: Sequence[str]) -> Tensor:
 
 
 def _assign_run(task: _Task, u: Tensor, run: Sequence[str]) -> Tensor:
+    return assign_faces(u, *_faces(task, run))
+
+
+def _faces(task: _Task, run: Sequence[str]) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """Return data and stencils of all axes for faces that are assigned axis by axis."""
     values: list[Tensor | None] = [None] * task.dims
     stencils: list[Tensor | None] = [None] * task.dims
     for axis in {axis_of(edge) for edge in run}:
@@ -307,11 +335,11 @@ def _assign_run(task: _Task, u: Tensor, run: Sequence[str]) -> Tensor:
             next((task.rules[e] for e in run if axis_of(e) == axis and is_upper(e) == upper), None)
             for upper in (False, True)
         ]
-        values[axis], stencils[axis] = face_arguments(rules, task.data, task.dims)
-    return assign_faces(u, values, stencils)
+        values[axis], stencils[axis] = _face_arguments(rules, task.data, task.dims)
+    return values, stencils
 
 
-def face_arguments(
+def _face_arguments(
     rules: Sequence[Rule | None], data: dict[str, Tensor], dims: int
 ) -> tuple[Tensor, Tensor]:
     """Return data and stencils of both faces of an axis as `ops.assign_faces` takes them."""
