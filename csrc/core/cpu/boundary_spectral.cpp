@@ -7,6 +7,8 @@
 // difference of the ends, so that nothing cancels where the ends are neighbours on the circle.
 #include "../boundary_spectral.hpp"
 
+#include "faces.hpp"
+
 #include "spectral.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
@@ -74,19 +76,20 @@ struct Normal {
     }
 };
 
-/// cos(w_k t) and sin(w_k t) of every mode of an axis, t = (N - 1) / 2 - `inwards`, and h_k.
+/// cos(w_k t) and sin(w_k t) of every mode of an axis at a distance t from its centre, and h_k.
 struct Phases {
     double *cosine, *sine, *weight;
     Phases(Arena& arena, const Normal& normal)
         : cosine(arena.take<double>(normal.modes)),
           sine(arena.take<double>(normal.modes)),
           weight(arena.take<double>(normal.modes)) {}
-    void fill(const Normal& normal) const {
+    /// Of the points `inwards` points away from the ends.
+    void fill(const Normal& normal, int64_t inwards = 0) const {
         const double period = normal.grid.period[normal.axis];
         for (int64_t k = 0; k < normal.modes; ++k) {
             const int64_t wave = Normal::wavenumber(normal.grid, normal.axis, k);
             const auto turns = static_cast<double>(
-                (wave < 0 ? -wave : wave) * (normal.grid.size[normal.axis] - 1)
+                (wave < 0 ? -wave : wave) * (normal.grid.size[normal.axis] - 1 - 2 * inwards)
             );
             const CosineSine value = cosine_sine(turns, period);
             cosine[k] = value.cosine;
@@ -465,6 +468,66 @@ void multiply(const GainProduct& p) {
     }
 }
 
+/// out (rows, targets) = left (rows, steps) right (targets, steps)': dot products of rows.
+struct GainDots {
+    const double* left;
+    int64_t left_row;
+    const double* right;
+    int64_t right_row;
+    double* out;
+    int64_t out_row, out_step;
+    int64_t rows, targets, steps;
+};
+
+template <int rows, int targets>
+inline void dot_tile(const GainDots& p, int64_t row, int64_t target) {
+    Vector<double> sum[rows][targets] = {};
+    const auto step = [&](auto full_tag, int64_t k) {
+        constexpr bool full = decltype(full_tag)::value;
+        const int count = full ? width<double> : static_cast<int>(p.steps - k);
+        Vector<double> b[targets];
+        for (int t = 0; t < targets; ++t) {
+            b[t] = load_lanes<full>(p.right + (target + t) * p.right_row + k, count);
+        }
+        for (int r = 0; r < rows; ++r) {
+            const Vector<double> a = load_lanes<full>(p.left + (row + r) * p.left_row + k, count);
+            for (int t = 0; t < targets; ++t) {
+                sum[r][t] += a * b[t];
+            }
+        }
+    };
+    int64_t k = 0;
+    for (; k + width<double> <= p.steps; k += width<double>) {
+        step(std::true_type{}, k);
+    }
+    if (k < p.steps) {
+        step(std::false_type{}, k);
+    }
+    for (int r = 0; r < rows; ++r) {
+        for (int t = 0; t < targets; ++t) {
+            p.out[(row + r) * p.out_row + (target + t) * p.out_step] = sum_lanes(sum[r][t]);
+        }
+    }
+}
+
+void multiply(const GainDots& p) {
+    int64_t target = 0;
+    for (; target + gain_rows <= p.targets; target += gain_rows) {
+        int64_t row = 0;
+        for (; row + gain_rows <= p.rows; row += gain_rows) {
+            dot_tile<gain_rows, gain_rows>(p, row, target);
+        }
+        for (; row < p.rows; ++row) {
+            dot_tile<1, gain_rows>(p, row, target);
+        }
+    }
+    for (; target < p.targets; ++target) {
+        for (int64_t row = 0; row < p.rows; ++row) {
+            dot_tile<1, 1>(p, row, target);
+        }
+    }
+}
+
 /// i z, or -i z if `conjugate`, of complex numbers in pairs, added to `out`.
 inline void add_rotated(const double* z, bool conjugate, int64_t count, double* out) {
     const double sign = conjugate ? -1 : 1;
@@ -528,7 +591,7 @@ struct Gains {
     int64_t given;          ///< parts of a gain as given
     int64_t rows, columns;  ///< 2 (in + out), 2 in
     int64_t parts;          ///< 1: real products
-    int64_t slots;
+    int64_t room;           ///< doubles of `product` per slot
     double *packed, *product;
 
     Gains(Arena& arena, const Records& r, const BoundaryGains& gains, const Executor& executor)
@@ -537,101 +600,139 @@ struct Gains {
           rows(2 * (r.in + r.out)),
           columns(2 * r.in),
           parts(r.parts),
-          slots(larger(executor.threads, 1)),
-          packed(arena.take<double>(slots * rows * columns * parts)),
-          product(arena.take<double>(slots * larger(r.batch, rows) * rows * parts)) {}
+          room(larger(r.batch, rows) * columns * parts) {
+        const int64_t slots = larger(executor.threads, 1);
+        packed = arena.take<double>((parts == 1 ? 1 : slots) * rows * columns * parts);
+        product = arena.take<double>(slots * room);
+    }
 
-    /// The gain of mode q as it enters a product: (rows, columns), or its conjugate transpose.
-    const double* matrix(int64_t q, bool transposed, double* to) const {
-        const double* from = data + q * rows * columns * given;
-        if (!transposed && given == parts) {
+    /// With a single axis the real parts, once for all; with more a mode at a time in `matrix`.
+    void fill(const Executor& executor) const {
+        if (parts == 1 && given == 2) {
+            run_indices(executor, rows, [&](int64_t, int64_t i) {
+                for (int64_t j = 0; j < columns; ++j) {
+                    packed[i * columns + j] = data[2 * (i * columns + j)];
+                }
+            });
+        }
+    }
+    const double* matrix(int64_t q, int64_t slot) const {
+        const int64_t count = rows * columns;
+        const double* from = data + q * count * given;
+        if (parts == given) {
             return from;
         }
-        for (int64_t i = 0; i < rows; ++i) {
-            for (int64_t j = 0; j < columns; ++j) {
-                const double* g = from + (i * columns + j) * given;
-                double* t = to + (transposed ? j * rows + i : i * columns + j) * parts;
-                t[0] = g[0];
-                if (parts == 2) {
-                    const double imaginary = given == 2 ? g[1] : 0;
-                    t[1] = transposed ? -imaginary : imaginary;
-                }
-            }
+        if (parts == 1) {
+            return packed;
+        }
+        double* to = packed + slot * count * parts;
+        for (int64_t i = 0; i < count; ++i) {
+            to[2 * i] = from[i];
+            to[2 * i + 1] = 0;
         }
         return to;
     }
 
-    /// to (batch, n) = from (batch, k) times the gain (or its conjugate transpose), per mode.
-    void apply(
-        const Records& r,
-        const double* from,
-        int64_t from_row,
-        bool transposed,
-        double* to,
-        int64_t to_row,
-        const Executor& executor
-    ) const {
-        run_indices(executor, r.normal.others, [&](int64_t slot, int64_t q) {
+    /// Calls body(slot, q, first row, rows): modes, or pieces of the batch of a single one.
+    template <typename Body>
+    static void cut(const Records& r, int64_t count, const Executor& executor, Body&& body) {
+        constexpr int64_t piece = 4 * gain_rows;
+        const int64_t blocks = r.normal.others == 1 ? (count + piece - 1) / piece : 1;
+        run_indices(executor, r.normal.others * blocks, [&](int64_t slot, int64_t index) {
+            const int64_t block = index % blocks, tiles = (count + gain_rows - 1) / gain_rows;
+            const int64_t begin = tiles * block / blocks * gain_rows,
+                          end = smaller(count, tiles * (block + 1) / blocks * gain_rows);
+            body(slot, index / blocks, begin, end - begin);
+        });
+    }
+
+    /// [d_0 d_N] = [a_0 a_N y_0 y_N] gain.
+    void apply(const Records& r, const Executor& executor) const {
+        cut(r, r.batch, executor, [&](int64_t slot, int64_t q, int64_t first, int64_t count) {
+            double* record = r.data + (q * r.batch + first) * r.length();
             GainProduct p = {};
-            p.left = from + q * r.batch * from_row;
-            p.left_row = from_row;
+            p.left = record;
+            p.left_row = p.out_row = r.length();
             p.left_step = parts;
-            p.steps = transposed ? columns : rows;
-            p.columns = p.right_step = (transposed ? rows : columns) * parts;
-            p.right = matrix(q, transposed, packed + slot * rows * columns * parts);
-            p.out = to + q * r.batch * to_row;
-            p.out_row = to_row;
-            p.rows = r.batch;
+            p.right = matrix(q, slot);
+            p.columns = p.right_step = columns * parts;
+            p.out = record + r.shifts();
+            p.rows = count;
+            p.steps = rows;
             multiply(p);
             if (parts == 2) {
                 p.left += 1;
-                p.out = product + slot * larger(r.batch, rows) * rows * parts;
+                p.out = product + slot * room;
                 p.out_row = p.columns;
                 multiply(p);
-                for (int64_t b = 0; b < r.batch; ++b) {
-                    double* row = to + (q * r.batch + b) * to_row;
-                    add_rotated(p.out + b * p.out_row, false, p.columns, row);
+                for (int64_t b = 0; b < count; ++b) {
+                    double* to = record + b * r.length() + r.shifts();
+                    add_rotated(p.out + b * p.out_row, false, p.columns, to);
                 }
             }
         });
     }
 
-    /// gradient = sum over the batch of seen^H grad, in its order.
+    /// The adjoint: the gradient of what was seen from that of the shifts, [d_0 d_N] gain^H.
+    void apply_adjoint(const Records& r, const Executor& executor) const {
+        cut(r, r.batch, executor, [&](int64_t slot, int64_t q, int64_t first, int64_t count) {
+            double* record = r.data + (q * r.batch + first) * r.length();
+            GainDots p = {};
+            p.left = record + r.shifts();
+            p.left_row = p.out_row = r.length();
+            p.right = matrix(q, slot);
+            p.right_row = p.steps = columns * parts;
+            p.out = record;
+            p.out_step = parts;
+            p.rows = count;
+            p.targets = rows;
+            multiply(p);
+            if (parts == 2) {
+                double* turned = product + slot * room;  // -i d, so that its dots are imaginary
+                for (int64_t b = 0; b < count; ++b) {
+                    const double* from = p.left + b * p.left_row;
+                    for (int64_t i = 0; i < p.steps; i += 2) {
+                        turned[b * p.steps + i] = from[i + 1];
+                        turned[b * p.steps + i + 1] = -from[i];
+                    }
+                }
+                p.left = turned;
+                p.left_row = p.steps;
+                p.out += 1;
+                multiply(p);
+            }
+        });
+    }
+
+    /// The gradient of the gains, the sum over the batch of seen^H grad in its order.
     void gradient(
-        const Records& r,
-        const double* grad,
-        int64_t grad_row,
-        double* out,
-        const Executor& executor
+        const Records& seen, const Records& grad, double* out, const Executor& executor
     ) const {
-        run_indices(executor, r.normal.others, [&](int64_t slot, int64_t q) {
-            double* sum = product + slot * larger(r.batch, rows) * rows * parts;
-            double* to = out + q * rows * columns * given;
+        cut(seen, rows, executor, [&](int64_t slot, int64_t q, int64_t first, int64_t count) {
+            double* to = out + (q * rows + first) * columns * given;
+            double* sum = product + slot * room;
             GainProduct p = {};
-            p.left = r.data + q * r.batch * r.length();
+            p.left = seen.data + q * seen.batch * seen.length() + first * parts;
             p.left_row = parts;
-            p.left_step = r.length();
-            p.right = grad + q * r.batch * grad_row;
-            p.right_step = grad_row;
+            p.left_step = seen.length();
+            p.right = grad.data + q * grad.batch * grad.length() + grad.shifts();
+            p.right_step = grad.length();
             p.columns = p.out_row = columns * parts;
-            p.rows = rows;
-            p.steps = r.batch;
+            p.rows = count;
+            p.steps = seen.batch;
             p.out = given == parts ? to : sum;
             multiply(p);
-            const int64_t count = rows * columns;
             if (parts == 2) {
                 double* real = p.out;
                 p.left += 1;
                 p.out = packed + slot * rows * columns * parts;
                 multiply(p);
-                add_rotated(p.out, true, 2 * count, real);
+                add_rotated(p.out, true, count * p.columns, real);
             }
-            if (given < parts) {
-                for (int64_t i = 0; i < count; ++i) {
+            for (int64_t i = 0; i < count * columns && given != parts; ++i) {
+                if (given == 1) {
                     to[i] = sum[2 * i];
-                }
-            } else if (given > parts) {
-                for (int64_t i = 0; i < count; ++i) {
+                } else {
                     to[2 * i] = sum[i];
                     to[2 * i + 1] = 0;
                 }
@@ -673,6 +774,7 @@ struct Correction {
     void fill(const Executor& executor) const {
         phases.fill(normal);
         lines.fill(executor);
+        gains.fill(executor);
     }
 };
 
@@ -775,7 +877,7 @@ std::size_t forward(
         evaluate<T>({mixed, a.batch, a.out}, c.normal, c.phases, true, ends, executor);
         take_real_field(ends, c.normal, a.batch * 4 * a.out, executor);
         r.put(ends, 2 * a.out, r.outputs(), executor);
-        c.gains.apply(r, r.data, r.length(), false, r.data + r.shifts(), r.length(), executor);
+        c.gains.apply(r, executor);
         r.get(ends, 2 * a.in, r.shifts(), executor);
         radiate<T>(ends, c.normal, c.phases, false, before, {shifted, a.batch, a.in}, executor);
         ++done;
@@ -801,7 +903,7 @@ std::size_t forward(
             any = any || a.rule[axis].stencil != nullptr;
         }
         if (any) {
-            assign_faces(faces, executor);
+            store_faces(faces, executor);
         }
     }
     return arena.used();
@@ -824,7 +926,8 @@ class Backward {
           arena_(workspace),
           measuring_(workspace == nullptr),
           modes_(mode_count(a.grid)),
-          stack_(corrected_axes(a.gains) + 1) {
+          stack_(corrected_axes(a.gains) + 1),
+          line_(arena_, Normal(a.grid, 2)) {
         for (const FaceRule<T>& rule : a.rule) {
             faces_ = faces_ || rule.stencil != nullptr;
         }
@@ -838,11 +941,11 @@ class Backward {
         ends_ = arena_.take<double>(ends_size(a.grid, a.batch, larger(a.in, a.out)));
 
         analysis_ = transform(a.grid, a.tables, a.batch * a.out, true);
-        analysis_.values = faces_ ? interior_ : a.grad;
+        analysis_.values = a.grad;
         analysis_.spectrum_out = upstream_;
         pull_ = mixing<T>(a);
         pull_.upstream = upstream_;
-        pull_.input_gradient = measuring_ ? &placeholder_ : pulled_;
+        pull_.input_gradient = pulled_;
         weigh_ = mixing<T>(a);
         weigh_.batch = stack_ * a.batch;
         weigh_.input = stack_ > 1 ? left_ : a.spectrum;
@@ -862,8 +965,11 @@ class Backward {
 
     std::size_t run() {
         if (!measuring_) {
-            pull_faces();
-            analyse(analysis_, executor_, scratch_);
+            if (faces_) {
+                pull_faces();
+            } else {
+                analyse(analysis_, executor_, scratch_);
+            }
         }
         const double* behind = a_.shifts;
         for (int axis = 0; axis < 3; ++axis) {
@@ -877,8 +983,9 @@ class Backward {
     }
 
   private:
-    void pull_faces() const {
-        if (!faces_) {
+    /// The transform of the gradient with the faces pulled back.
+    void pull_faces() {
+        if (a_.grid.axes == 1 && pull_ends()) {
             return;
         }
         AssignFacesBackwardArgs<T> f;
@@ -891,7 +998,62 @@ class Backward {
             f.rule[axis] = a_.rule[axis];
             f.gradient[axis] = a_.face_gradient[axis];
         }
-        assign_faces_backward(f, executor_);
+        pull_back_faces(f, executor_);
+        auto whole = analysis_;
+        whole.values = interior_;
+        analyse(whole, executor_, scratch_);
+    }
+
+    /// On a line the rule moves the gradient of each end to a few points: the change is added to
+    /// the transform, and the gradient itself is read where it is. Not where an end is not finite,
+    /// which the rule would have removed.
+    bool pull_ends() {
+        const FaceRule<T>& rule = a_.rule[2];
+        const int64_t rows = a_.batch * a_.out, points = a_.grid.size[2];
+        double total = 0;
+        for (int64_t row = 0; row < rows; ++row) {
+            const T* grad = a_.grad + row * points;
+            total += static_cast<double>(grad[0] - grad[0]) +
+                     static_cast<double>(grad[points - 1] - grad[points - 1]);
+        }
+        if (!(total == 0)) {
+            return false;
+        }
+        if (a_.face_gradient[2].values != nullptr) {
+            AssignFacesBackwardArgs<T> f;
+            f.items = a_.batch;
+            f.channels = a_.out;
+            f.gradient[2] = a_.face_gradient[2];
+            f.rule[2] = rule;
+            run_indices(executor_, rows, [&](int64_t, int64_t row) {
+                f.gradient[2].values[2 * row] = a_.grad[row * points];
+                f.gradient[2].values[2 * row + 1] = a_.grad[(row + 1) * points - 1];
+            });
+            sum_face_gradients(f, executor_);
+        }
+        analyse(analysis_, executor_, scratch_);
+        const Normal normal(a_.grid, 2);
+        const Spectrum<T> upstream = {upstream_, a_.batch, a_.out};
+        for (int64_t j = 0; j < rule.width; ++j) {
+            // Moves s_j g to point j, and takes g away from where it was.
+            const double first = rule.stencil[j] - (j == 0 ? 1 : 0),
+                         last = rule.stencil[rule.width + j] - (j == 0 ? 1 : 0);
+            if (first == 0 && last == 0) {
+                continue;
+            }
+            run_indices(executor_, rows, [&](int64_t, int64_t row) {
+                const int64_t b = row / a_.out, c = row % a_.out;
+                double* to = ends_ + 2 * (2 * b * a_.out + c);
+                to[0] = first * static_cast<double>(a_.grad[row * points]);
+                to[2 * a_.out] = last * static_cast<double>(a_.grad[(row + 1) * points - 1]);
+                to[1] = to[2 * a_.out + 1] = 0;
+            });
+            line_.fill(normal, j);
+            radiate<T>(
+                ends_, normal, line_, true, {upstream_, a_.batch, a_.out}, upstream, executor_
+            );
+        }
+        return true;
     }
 
     /// Back through `axis` and those before it, then through the transforms. `slot` counts the
@@ -955,11 +1117,10 @@ class Backward {
                 }
             });
         }
-        const double* shift_grad = grad.data + grad.shifts();
         if (a_.gain_out[normal.axis] != nullptr) {
-            c.gains.gradient(seen, shift_grad, grad.length(), a_.gain_out[normal.axis], executor_);
+            c.gains.gradient(seen, grad, a_.gain_out[normal.axis], executor_);
         }
-        c.gains.apply(seen, shift_grad, grad.length(), true, grad.data, grad.length(), executor_);
+        c.gains.apply_adjoint(grad, executor_);
         grad.get(ends_, 2 * a_.out, grad.outputs(), executor_);
         take_real_field(ends_, normal, a_.batch * 4 * a_.out, executor_);
         radiate<T>(ends_, normal, c.phases, true, constant(upstream), upstream, executor_);
@@ -1013,8 +1174,8 @@ class Backward {
     Arena arena_;
     bool measuring_, faces_ = false;
     int64_t modes_, stack_;
+    Phases line_;
     T *interior_, *left_, *right_, *upstream_, *pulled_, *through_;
-    T placeholder_ = 0;  // a null pointer would mean that nothing is wanted
     double* ends_;
     void* scratch_;
     SpectralTransformArgs<T> analysis_, synthesis_;

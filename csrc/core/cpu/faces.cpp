@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "../faces.hpp"
-
-#include "parallel.hpp"
+#include "faces.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 namespace {
@@ -124,7 +122,7 @@ void reduce(const FaceGradient<T>& gradient, const int64_t (&size)[5], const Exe
 }  // namespace
 
 template <typename T>
-void assign_faces(const AssignFacesArgs<T>& args, const Executor& executor) {
+void store_faces(const AssignFacesArgs<T>& args, const Executor& executor) {
     const int64_t points = args.size[0] * args.size[1] * args.size[2];
     run_indices(executor, args.items * args.channels, [&](int64_t, int64_t index) {
         T* plane = args.output + index * points;
@@ -145,7 +143,7 @@ void assign_faces(const AssignFacesArgs<T>& args, const Executor& executor) {
 }
 
 template <typename T>
-void assign_faces_backward(const AssignFacesBackwardArgs<T>& args, const Executor& executor) {
+void pull_back_faces(const AssignFacesBackwardArgs<T>& args, const Executor& executor) {
     const int64_t points = args.size[0] * args.size[1] * args.size[2];
     run_indices(executor, args.items * args.channels, [&](int64_t, int64_t index) {
         T* plane = args.output + index * points;
@@ -166,6 +164,11 @@ void assign_faces_backward(const AssignFacesBackwardArgs<T>& args, const Executo
             }
         }
     });
+    sum_face_gradients(args, executor);
+}
+
+template <typename T>
+void sum_face_gradients(const AssignFacesBackwardArgs<T>& args, const Executor& executor) {
     for (int axis = 0; axis < 3; ++axis) {
         const FaceGradient<T>& gradient = args.gradient[axis];
         if (args.rule[axis].stencil != nullptr && gradient.summed != nullptr) {
@@ -177,9 +180,22 @@ void assign_faces_backward(const AssignFacesBackwardArgs<T>& args, const Executo
     }
 }
 
-template void assign_faces(const AssignFacesArgs<float>&, const Executor&);
-template void assign_faces(const AssignFacesArgs<double>&, const Executor&);
-template void assign_faces_backward(const AssignFacesBackwardArgs<float>&, const Executor&);
-template void assign_faces_backward(const AssignFacesBackwardArgs<double>&, const Executor&);
+template <typename T>
+void assign_faces(const AssignFacesArgs<T>& args, const Executor& executor) {
+    store_faces(args, executor);
+}
+template <typename T>
+void assign_faces_backward(const AssignFacesBackwardArgs<T>& args, const Executor& executor) {
+    pull_back_faces(args, executor);
+}
+
+#define PHYSCON_INSTANTIATE(T)                                                            \
+    template void store_faces(const AssignFacesArgs<T>&, const Executor&);                \
+    template void pull_back_faces(const AssignFacesBackwardArgs<T>&, const Executor&);    \
+    template void sum_face_gradients(const AssignFacesBackwardArgs<T>&, const Executor&); \
+    template void assign_faces(const AssignFacesArgs<T>&, const Executor&);               \
+    template void assign_faces_backward(const AssignFacesBackwardArgs<T>&, const Executor&);
+PHYSCON_INSTANTIATE(float)
+PHYSCON_INSTANTIATE(double)
 
 }  // namespace physcon::PHYSCON_ISA_NAMESPACE
