@@ -241,6 +241,19 @@ def test_prescribed_faces_are_stored_as_given(grid: Any) -> None:
     same_bits([found], [ops.assign_faces(plain, values, zero)])
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_a_face_gradient_holds_goes_to_the_data_alone(bad: float) -> None:
+    given = problem(GRIDS[5], faces=True)
+    zero: Maybe = [torch.zeros_like(s) for s in given[4]]
+    up = normal(seeded("up"), 2, 2, 11)
+    clean = both(ops.boundary_spectral_conv, (*given[:4], zero), GRIDS[5][2], up)
+    up[0, 1, -1] = bad
+    found = both(ops.boundary_spectral_conv, (*given[:4], zero), GRIDS[5][2], up)
+    for a, b in zip(found[:-1], clean[:-1], strict=True):
+        assert deviation(a, b) <= 1e-14
+    assert not found[-1][0, 0, 1].isfinite()
+
+
 # ---- precision -----------------------------------------------------------------------------------
 
 
