@@ -8,15 +8,16 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.measure import Measurement
 
 import physcon_ext
-from physcon_ext.cli import _common, _doctor
+from physcon_ext.cli import _common, _data, _doctor
 from physcon_ext.cli._common import Code
+from physcon_ext.cli._typed import plain, user_errors
 
 
 app = typer.Typer(
@@ -67,28 +68,6 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(text)
 
 
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    """Turn a missing extra and wrong data into one line and an exit code."""
-    try:
-        yield
-    except ImportError as error:
-        _common.complain(str(error))
-        raise typer.Exit(Code.EXTRA_MISSING) from error
-    except (OSError, ValueError) as error:
-        _common.complain(str(error))
-        raise typer.Exit(Code.WRONG_DATA) from error
-
-
-def _plain(value: Any) -> Any:
-    """Turn arrays, tensors and paths of a result into JSON values."""
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"expected a plain value, got {type(value).__name__}")
-
-
 @app.command(help=_common.DEMO_HELP, epilog=_common.EXIT_CODES)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the figures.", file_okay=False)] = Path(
@@ -108,13 +87,13 @@ def demo(
     """Run ``physcon demo``."""
     from physcon_ext import demo as demonstration
 
-    with _progress(quiet or as_json) as progress, _user_errors():
+    with _progress(quiet or as_json) as progress, user_errors():
         if predictions is None:
             result = demonstration.run_demo(out, seed, progress)
         else:
             result = demonstration.run_predictions(predictions, out, seed, progress)
     if as_json:
-        print(json.dumps(result, indent=2, default=_plain))
+        print(json.dumps(result, indent=2, default=plain))
         return
     table = demonstration.render_table(result)
     console = Console()
@@ -122,6 +101,11 @@ def demo(
     unbounded = console.options.update(width=1000)
     console.width = max(console.width, Measurement.get(console, unbounded, table).maximum)
     console.print(table)
+
+
+app.command(help=_common.GENERATE_HELP, epilog=_common.EXIT_CODES)(_data.generate)
+app.command(help=_common.INSPECT_HELP, epilog=_common.EXIT_CODES)(_data.inspect)
+app.command(help=_common.PLOT_HELP, epilog=_common.EXIT_CODES)(_data.plot)
 
 
 def run(words: Sequence[str]) -> int:

@@ -11,6 +11,13 @@ from physcon_ext.cli import _common, _doctor
 from physcon_ext.cli._common import Code
 
 
+_NEED_DATA = {
+    "generate": _common.GENERATE_HELP,
+    "inspect": _common.INSPECT_HELP,
+    "plot": _common.PLOT_HELP,
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("physcon", description=_common.ABOUT)
     parser.epilog = _common.EXIT_CODES
@@ -20,6 +27,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     doctor = commands.add_parser("doctor", help=_common.DOCTOR_HELP, epilog=_common.EXIT_CODES)
     doctor.add_argument("--json", action="store_true", help="Print JSON.")
+    for name, text in _NEED_DATA.items():
+        commands.add_parser(name, help=f"{text} (needs the extras cli and data)", add_help=False)
     commands.add_parser("demo", help=f"{_common.DEMO_HELP} (needs the extra demo)", add_help=False)
     return parser
 
@@ -29,7 +38,7 @@ def run(words: Sequence[str]) -> int:
     parser = _parser()
     try:
         options, rest = parser.parse_known_args(words)
-        if rest and options.command != "demo":
+        if rest and options.command not in ("demo", *_NEED_DATA):
             parser.error(f"unrecognized arguments: {' '.join(rest)}")
     except SystemExit as leaving:
         return int(leaving.code or 0)
@@ -42,6 +51,12 @@ def run(words: Sequence[str]) -> int:
         _common.complain(
             "physcon demo needs typer, rich, matplotlib and gpytorch: "
             'pip install "physcon-ext[demo]"'
+        )
+        return Code.EXTRA_MISSING
+    if options.command in _NEED_DATA:
+        _common.complain(
+            f"physcon {options.command} needs typer, rich and h5py: "
+            'pip install "physcon-ext[cli,data]"'
         )
         return Code.EXTRA_MISSING
     parser.print_help()

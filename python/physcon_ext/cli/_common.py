@@ -26,6 +26,12 @@ DEMO_HELP = (
     "Conserve the predictions of a probabilistic model: print a table of conservation error, "
     "MSE, log-likelihood and CRPS before and after, and write figures."
 )
+GENERATE_HELP = (
+    "Write a data set of random samples of an equation, with exact totals, face fluxes, edges and "
+    "fronts. A stopped run goes on with --resume."
+)
+INSPECT_HELP = "Show what is in a data set; --check tests it against its schema and balances."
+PLOT_HELP = "Draw one sample of a data set: the field with its front, and its total against b(t)."
 
 
 def complain(sentence: str) -> None:

@@ -3,11 +3,13 @@
 
 from physcon_ext.data.dataset import PDEDataset, collate
 from physcon_ext.data.generator import Progress, Report, generate
+from physcon_ext.data.layout import DataError
 from physcon_ext.data.schema import CheckReport, Finding, check, describe
 
 
 __all__ = [
     "CheckReport",
+    "DataError",
     "Finding",
     "PDEDataset",
     "Progress",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from physcon_ext.data.layout import DONE, STATUS
+from physcon_ext.data.layout import DONE, STATUS, DataError
 from physcon_ext.data.records import AXES
 from physcon_ext.data.schema import WEIGHTS, dataset_paths, open_file, verify
 from physcon_ext.pde.equation import suggestion
@@ -136,7 +136,7 @@ class PDEDataset(Dataset[Item]):
         stop = middle + self._outputs
         file = self._opened()
         if int(file[STATUS][sample]) != DONE:
-            raise ValueError(f"{self._path}: sample {sample} is not complete any more")
+            raise DataError(f"{self._path}: sample {sample} is not complete any more")
         read = {name: self._read(file, f"/fields/{name}", sample) for name in self._fields}
         item: Item = {
             "x": self._channels(read, start, middle),

@@ -24,6 +24,7 @@ from physcon_ext.data.layout import (
     FORMAT,
     FORMAT_VERSION,
     STATUS,
+    DataError,
     SampleWriter,
     as_stored,
     checksum,
@@ -156,8 +157,9 @@ def generate(
         FileExistsError: If the file exists and ``resume`` is False.
         BlockingIOError: If another process writes the file.
         OSError: If the disk is too small or full. A file that was begun can be resumed.
-        ValueError: If an argument is out of range, a parameter makes the solution end before the
-            last time, or the file to resume was made with other settings.
+        ValueError: If an argument is out of range, or a parameter makes the solution end before
+            the last time.
+        DataError: If the file to resume was made with other settings.
 
     Notes:
         Conservation: totals, sources and face fluxes integrated over each interval are stored with
@@ -341,12 +343,12 @@ def _prepare(
         made, asked = read_config(file), _settings(plan, parts, samples)
         for key, value in asked.items():
             if made.get(key) != value:
-                raise ValueError(
+                raise DataError(
                     f"{path}: expected {key} {made.get(key)} of the unfinished file, got {value}; "
                     f"resume with the settings it was begun with"
                 )
         if not np.array_equal(file["/time/t"][...], plan.grid.times.numpy()):
-            raise ValueError(f"{path}: expected the times of the unfinished file, got others")
+            raise DataError(f"{path}: expected the times of the unfinished file, got others")
         return [k for k in range(samples) if not _complete(file, pattern, k)]
 
 

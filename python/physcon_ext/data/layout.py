@@ -35,6 +35,10 @@ CHECKSUM = "crc32"
 MISSING, DONE = 0, 1
 
 
+class DataError(ValueError):
+    """A file is not what it should be: truncated, damaged, of another format or settings."""
+
+
 def require_h5py() -> ModuleType:
     """Import h5py, or say how to get it.
 
@@ -209,14 +213,14 @@ def slots(file: Any, paths: Sequence[str]) -> list[Slot]:
     """Places of the samples of datasets in an open file.
 
     Raises:
-        ValueError: If a dataset is not contiguous, so that its samples have no fixed place.
+        DataError: If a dataset is not contiguous, so that its samples have no fixed place.
     """
     found = []
     for path in paths:
         dataset = file[path]
         offset = dataset.id.get_offset()
         if offset is None:
-            raise ValueError(f"{file.filename}: expected {path} to be contiguous, got chunks")
+            raise DataError(f"{file.filename}: expected {path} to be contiguous, got chunks")
         found.append(Slot(path, offset, dataset.nbytes // max(1, len(dataset))))
     return found
 

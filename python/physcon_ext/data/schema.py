@@ -20,6 +20,7 @@ from physcon_ext.data.layout import (
     MISSING,
     SEED,
     STATUS,
+    DataError,
     checksum,
     checksum_path,
     require_h5py,
@@ -118,7 +119,7 @@ def open_file(path: str | Path) -> Any:
     Raises:
         ImportError: If h5py is missing.
         FileNotFoundError: If there is no such file.
-        ValueError: If it is truncated, not HDF5, of another format or another major version.
+        DataError: If it is truncated, not HDF5, of another format or another major version.
     """
     h5py = require_h5py()
     path = Path(path)
@@ -128,21 +129,21 @@ def open_file(path: str | Path) -> Any:
         file = h5py.File(path, "r")
     except OSError as error:
         if "truncated" in str(error):
-            raise ValueError(
+            raise DataError(
                 f"{path}: the file is truncated ({path.stat().st_size} bytes are left); copy it "
                 f"again or generate it anew"
             ) from error
-        raise ValueError(f"{path}: expected an HDF5 file, got something else: {error}") from error
+        raise DataError(f"{path}: expected an HDF5 file, got something else: {error}") from error
     try:
         found = _text(file.attrs.get("format"))
         if found != FORMAT:
-            raise ValueError(
+            raise DataError(
                 f"{path}: expected the attribute format = {FORMAT!r} of /, got {found!r}; files in "
                 f"the layout of PDEBench or The Well are read by from_pdebench and from_well"
             )
         version = str(_text(file.attrs.get("format_version")))
         if version.partition(".")[0] != FORMAT_VERSION.partition(".")[0]:
-            raise ValueError(
+            raise DataError(
                 f"{path}: expected the schema version {FORMAT_VERSION} in /, got {version}; "
                 f"read it with the version of physcon_ext that wrote it"
             )
@@ -171,11 +172,11 @@ def verify(file: Any, path: str, index: int, values: NDArray[Any]) -> None:
     """Compare the numbers of a sample with their checksum, where the file keeps one.
 
     Raises:
-        ValueError: If they differ; the message names file and dataset.
+        DataError: If they differ; the message names file and dataset.
     """
     where = checksum_path(path)
     if where in file and checksum(values.tobytes()) != int(file[where][index]):
-        raise ValueError(
+        raise DataError(
             f"{file.filename}: checksum of {path}, sample {index}, does not match; "
             f"resume the generator, which writes it again"
         )
@@ -196,7 +197,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         Plain values, ready for JSON: attributes, sizes, ranges, shapes and units of the datasets.
 
     Raises:
-        FileNotFoundError, ImportError, ValueError: As :func:`open_file`.
+        FileNotFoundError, ImportError, DataError: As :func:`open_file`.
     """
     with open_file(path) as file:
         status, times = file[STATUS][:], file["/time/t"][:]
@@ -247,7 +248,7 @@ def check(path: str | Path) -> CheckReport:
         The findings.
 
     Raises:
-        FileNotFoundError, ImportError, ValueError: As :func:`open_file`.
+        FileNotFoundError, ImportError, DataError: As :func:`open_file`.
 
     Example:
         >>> import tempfile, physcon_ext.data
@@ -418,7 +419,7 @@ class _Checker:
                 values = read[name] = self.file[name][sample]
                 try:
                     verify(self.file, name, sample, values)
-                except ValueError:
+                except DataError:
                     self.say_sample(name, "the checksum does not match", sample)
                 self.check_finite(name, values, sample)
         for name in self.paths["fields"]:

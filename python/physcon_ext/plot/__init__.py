@@ -4,6 +4,8 @@
 from physcon_ext.plot.budget import budget
 from physcon_ext.plot.field import field
 from physcon_ext.plot.front import front_density
+from physcon_ext.plot.sample import sample_figure
+from physcon_ext.plot.space_time import space_time
 
 
-__all__ = ["budget", "field", "front_density"]
+__all__ = ["budget", "field", "front_density", "sample_figure", "space_time"]
