@@ -267,6 +267,28 @@ def test_ends_are_exact_under_autocast(half: torch.dtype) -> None:
     assert bool(out.isfinite().all())
 
 
+@pytest.mark.parametrize("correction", ["smooth", "exact"])
+def test_models_compile_into_one_graph(correction: px.functional.Correction) -> None:
+    bc = CASES["value and slope"].bc
+    net = FNO((4,), 1, 1, 4, n_layers=1, boundary=bc, correction=correction)
+    x, values = torch.randn(2, 1, 16), {"left": torch.randn(2, 1), "right": torch.randn(2, 1)}
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x, values), net(x, values))
+    torch._dynamo.reset()
+
+
+def test_models_can_be_mapped() -> None:
+    net = FNO((4,), 1, 1, 4, n_layers=1, boundary=BOTH, correction="exact")
+    x, g = torch.randn(3, 2, 1, 16), torch.randn(3, 2, 1)
+
+    def run(a: Tensor, left: Tensor) -> Tensor:
+        out: Tensor = net(a, {"left": left, "right": 0.0})
+        return out
+
+    expected = torch.stack([run(a, left) for a, left in zip(x, g, strict=True)])
+    torch.testing.assert_close(torch.func.vmap(run)(x, g), expected)
+
+
 def test_training_learns_and_keeps_the_conditions() -> None:
     torch.manual_seed(0)
     x = torch.linspace(0, 1, 33)

@@ -23,7 +23,7 @@ def _at(index: tuple[int, ...]) -> str:
 
 def common_shape(*shapes: Sequence[int]) -> torch.Size | None:
     """Return the shape that all shapes broadcast to, or None if there is none."""
-    rank = max((len(s) for s in shapes), default=0)
+    rank = max([0, *(len(s) for s in shapes)])
     common = []
     for place in range(-rank, 0):
         sizes = {s[place] for s in shapes if len(s) >= -place} - {1}

@@ -240,7 +240,7 @@ class BoundaryConditions:
     @property
     def n_axes(self) -> int:
         """Number of space axes up to the last one that has a condition."""
-        return max((axis_of(edge) + 1 for edge in self.edges), default=0)
+        return max([0, *(axis_of(edge) + 1 for edge in self.edges)])
 
     def __getitem__(self, edge: str) -> Condition | None:
         """Return the condition at an edge, None if there is none."""

@@ -15,7 +15,7 @@ the residuals (W. J. Gordon, 1971) with the columns of ``K B^T`` as blending fun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -135,7 +135,7 @@ def condition_on_boundary(
         >>> condition_on_boundary(torch.zeros(1, 1, 5), bc, length=0.5)
         tensor([[[1.0000, 0.8825, 0.6065, 0.3247, 0.1353]]])
     """
-    if kernel not in get_args(Literal["rbf", "matern12", "matern32", "matern52"]):
+    if kernel not in KERNELS:
         raise ValueError(f"{_WHO}: expected kernel to be one of {KERNELS}, got {kernel!r}")
     dims = field_axes(bc, u, _WHO)
     sizes = u.shape[u.ndim - dims :]
