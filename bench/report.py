@@ -15,6 +15,7 @@ Result = dict[str, Any]
 CHANGE = 0.05  # relative change of our time that a comparison flags
 _BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
 _KINDS = ("published", "torch", "compiled")
+_LAYER_KINDS = ("published", "torch", "own")
 
 
 def clock(entry: dict[str, Any]) -> str:
@@ -75,7 +76,7 @@ def _factor(ratio: float) -> str:
 def rows(result: Result) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of the terminal table, one row per entry, pass, threads."""
     header = ["shape (B, N, r)", "pass", "thr", "ours", "/ published", "/ torch", "/ compiled"]
-    header += ["floor", "best torch"]
+    header += ["/ plain op", "floor", "best torch"]
     table = []
     for entry in result["entries"]:
         best = entry["baselines"].get("torch")
@@ -86,7 +87,7 @@ def rows(result: Result) -> tuple[list[str], list[list[str]]]:
                 "fwd" if entry["pass"] == "forward" else "fwd+bwd",
                 str(entry["threads"]),
                 _time(entry["ours"][clock(entry)]["min"]),
-                *(_ratio(entry, kind) for kind in _KINDS),
+                *(_ratio(entry, kind) for kind in (*_KINDS, "own")),
                 "-" if fraction is None else f"{100 * fraction:.0f} %",
                 "-" if best is None else best["name"],
             ]
@@ -117,7 +118,7 @@ def show(result: Result) -> None:
     else:
         pretty = Table(title=title, title_justify="left")
         for i, name in enumerate(header):
-            pretty.add_column(name, justify="left" if i in (0, 1, 8) else "right", no_wrap=i > 0)
+            pretty.add_column(name, justify="left" if i in (0, 1, 9) else "right", no_wrap=i > 0)
         for row in table:
             pretty.add_row(*row)
         console = Console()
@@ -230,8 +231,11 @@ def compare(old: Result, new: Result) -> tuple[list[str], bool]:
 def readme_table(result: Result) -> str:
     """Return the README block: ratios at one thread, forward / forward + backward."""
     cells: dict[str, dict[str, dict[str, Any]]] = {}
+    layers: dict[str, dict[str, dict[str, Any]]] = {}
     for entry in result["entries"]:
-        if entry["threads"] == 1:
+        if entry["threads"] == 1 and entry["rows"] is None:
+            layers.setdefault(entry["name"], {})[entry["pass"]] = entry
+        elif entry["threads"] == 1:
             cells.setdefault(entry["name"], {})[entry["pass"]] = entry
     lines = [
         "| B, N, r | result | time | published dense | PyTorch, eager | `torch.compile` | floor |",
@@ -245,19 +249,22 @@ def readme_table(result: Result) -> str:
         per_item = " (rows per item)" if forward["rows"] == "item" else ""
         prior = "dense -> dense" if forward["op"] == "condition_dense" else "diagonal -> dense"
         kind = "mean + variance" if forward["output"] == "variance" else prior
-        ratios = [
-            " / ".join(
-                f"{_factor(e['baselines'][k]['ratio']['min'])}x" if e["baselines"].get(k) else "-"
-                for e in (forward, both)
-                if e is not None
-            )
-            for k in _KINDS
-        ]
-        ratios = ["-" if set(cell) <= set("- /") else cell for cell in ratios]
+        ratios = _both_ratios((forward, both), _KINDS)
         time = _time(forward["ours"]["cpu_us"]["min"])
         floor = f"{100 * forward['floor_fraction']:.0f} %"
         name = f"{shape['batch']}, {shape['n']}, {shape['rows']}{per_item}"
         lines.append(f"| {name} | {kind} | {time} | {' | '.join(ratios)} | {floor} |")
+    if layers:
+        lines += [
+            "",
+            "| layer (B, C, N, modes) | time | published procedure | PyTorch, eager | plain op |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+    for name, passes in layers.items():
+        forward, both = passes.get("forward"), passes.get("forward+backward")
+        time = _time((forward or both or {})["ours"]["cpu_us"]["min"])
+        ratios = _both_ratios((forward, both), _LAYER_KINDS)
+        lines.append(f"| {name} | {time} | {' | '.join(ratios)} |")
     one = result["rates"][0]
     lines += [
         "",
@@ -270,6 +277,19 @@ def readme_table(result: Result) -> str:
         f"included: `bench/results/{result['machine']}.json`; measure your own with `make bench`.",
     ]
     return "\n".join(lines)
+
+
+def _both_ratios(passes: tuple[dict[str, Any] | None, ...], kinds: tuple[str, ...]) -> list[str]:
+    """Ratios of minima per kind of baseline, forward / forward + backward."""
+    cells = [
+        " / ".join(
+            f"{_factor(e['baselines'][k]['ratio']['min'])}x" if e["baselines"].get(k) else "-"
+            for e in passes
+            if e is not None
+        )
+        for k in kinds
+    ]
+    return ["-" if set(cell) <= set("- /") else cell for cell in cells]
 
 
 def write_readme(result: Result, path: Path) -> None:

@@ -23,6 +23,7 @@ from bench import memory, report
 from bench.baselines import Candidate, Update
 from bench.entries import ENTRIES
 from bench.entry import BenchmarkEntry, Inputs, backward_of
+from bench.layers import LayerEntry, measure_layer
 from bench.machine import RESULTS, ROOT, cores, describe, machine_name
 from bench.measure import Call, Contender, interleave, machine_rates
 
@@ -242,7 +243,10 @@ def measure_entry(
 
 
 def _run(
-    entries: list[BenchmarkEntry], threads: list[int], compiled: bool, path: Path | None
+    entries: list[BenchmarkEntry | LayerEntry],
+    threads: list[int],
+    compiled: bool,
+    path: Path | None,
 ) -> report.Result:
     """Measure the entries; ``path`` is written after each: a broken run leaves something."""
     from physcon_ext import build_info
@@ -260,6 +264,9 @@ def _run(
         for mode in entry.passes:
             for count, rate in zip(threads, rates, strict=True):
                 print(f"  {entry.name}, {mode}, {count} thread(s)", file=sys.stderr, flush=True)
+                if isinstance(entry, LayerEntry):
+                    result["entries"].append(measure_layer(entry, mode, count))
+                    continue
                 record = measure_entry(
                     entry,
                     mode,

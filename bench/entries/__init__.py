@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """All benchmark entries, in the order of the table."""
 
-from bench.entries import condition
+from bench.entries import boundary, condition
+from bench.entry import BenchmarkEntry
+from bench.layers import LayerEntry
 
 
-ENTRIES = [*condition.ENTRIES]
+ENTRIES: list[BenchmarkEntry | LayerEntry] = [*condition.ENTRIES, *boundary.ENTRIES]
