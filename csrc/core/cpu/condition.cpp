@@ -5,6 +5,7 @@
 // and factor in a second pass, and, for double data or nearly dependent rows, (4) passes that
 // correct alpha until G m' + R alpha = b to rounding. For a diagonal prior C = G diag(s) is never
 // kept.
+#include "gram.hpp"
 #include "parallel.hpp"
 #include "product.hpp"
 #include "small.hpp"
@@ -14,7 +15,7 @@ namespace {
 
 // Rows shared by the batch are handled for this many items at once, up to this rank: beyond it the
 // products of rows outgrow the cache.
-constexpr int64_t group_items = 16;
+constexpr int64_t group_items = 32;
 constexpr int64_t pairwise_rank = 16;
 constexpr int correction_limit = 6;
 constexpr int refinements =
@@ -69,24 +70,20 @@ class Forward {
                 state.diagonal = first.diagonal, state.left_packed = first.left_packed;
                 state.wide_mean = first.wide_mean;
             }
-            state.left = arena_.take<double>(pr * block);
-            state.right = arena_.take<double>(pr * block);
-            state.lanes = arena_.take<double>(gram_lanes(rank_, lower_) + rank_ * width<double>);
+            state.lanes = arena_.take<double>(gram_lanes(rank_, lower_));
+            state.dots = arena_.take<double>(dot_lanes(rank_));
             state.packed = arena_.take<double>(pr * pr);
-            state.points = arena_.take<double>(pr * block);
             state.gain = arena_.take<double>(rank_);
             state.four = arena_.take<T>(tile_rows * rank_);
             if (pairwise_) {
-                state.group.pairs = arena_.take<double>(padded_rank(pair_count()) * block);
-                state.group.weights = arena_.take<double>(group_items * block);
-                state.group.values = arena_.take<double>(group_items * block);
+                state.group.rows = arena_.take<double>(rank_ * gram_run);
+                state.group.pairs = arena_.take<double>(pair_count() * gram_run);
                 state.group.pair_lanes =
                     arena_.take<double>(product_lanes(group_items, pair_count(), false));
                 state.group.row_lanes =
                     arena_.take<double>(product_lanes(group_items, rank_, false));
                 state.group.partial = arena_.take<double>(group_items * chunks_ * partial_size());
                 state.group.inverse = arena_.take<double>(group_items * rank_ * rank_);
-                state.group.packed = arena_.take<T>(group_items * pr * pr);
                 state.group.flags = arena_.take<Flags>(group_items);
             }
             if (s == 0) {
@@ -105,9 +102,6 @@ class Forward {
     void run() {
         if (a_.batch == 0) {
             return;
-        }
-        for (int64_t s = 0; s < slots_; ++s) {
-            zero_padding(states_[s]);
         }
         if (pairwise_) {
             const int64_t groups = (a_.batch + group_items - 1) / group_items;
@@ -135,17 +129,16 @@ class Forward {
         bool finite;
     };
     struct Group {
-        double *pairs, *weights, *values, *pair_lanes, *row_lanes, *partial, *inverse;
-        T* packed;
+        double *rows, *pairs, *pair_lanes, *row_lanes, *partial, *inverse;
         Flags* flags;
     };
     struct State {
         Group group;  // rows shared by the batch only
         double *partial, *gram, *factored, *inverse, *vectors;
         Flags* flags;
-        T *diagonal, *left_packed;                              // dense prior only
-        double* wide_mean;                                      // float data only
-        double *left, *right, *lanes, *packed, *points, *gain;  // scratch of one thread
+        T *diagonal, *left_packed;             // dense prior only
+        double* wide_mean;                     // float data only
+        double *lanes, *dots, *packed, *gain;  // scratch of one thread
         T* four;
     };
     // Partial sums of a chunk: A, then G m; the correction passes reuse them for (high, low,
@@ -179,12 +172,6 @@ class Forward {
     }
     std::int32_t* info(int64_t b) const {
         return a_.info_out + b * rank_;
-    }
-
-    void zero_padding(State& s) const {
-        for (int64_t i = rank_ * block; i < padded_rank(rank_) * block; ++i) {
-            s.left[i] = s.right[i] = s.points[i] = 0;
-        }
     }
 
     void item(State& s, int64_t b) const {
@@ -249,16 +236,15 @@ class Forward {
         for (int64_t c = 0; c < chunks_; ++c) {
             gram_items(s, first, count, c);
         }
-        const int64_t square = padded_rank(rank_) * padded_rank(rank_);
         for (int64_t i = 0; i < count; ++i) {
             State one = member(s, i);
             solve(one, first + i);
-            if (one.flags->finite && !one.flags->wide) {
-                pack_matrix(one.inverse, rank_, s.group.packed + i * square);
-            }
         }
         for (int64_t c = 0; c < chunks_; ++c) {
-            apply_items(s, first, count, c);
+            for (int64_t i = 0; i < count; ++i) {
+                State one = member(s, i);
+                apply(one, first + i, c);
+            }
         }
         for (int64_t i = 0; i < count; ++i) {
             State one = member(s, i);
@@ -269,78 +255,59 @@ class Forward {
     void gram_items(State& s, int64_t first, int64_t count, int64_t chunk) const {
         const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
         const Group& g = s.group;
+        const T* none = nullptr;
         clear(g.pair_lanes, product_lanes(group_items, pair_count(), false));
         clear(g.row_lanes, product_lanes(group_items, rank_, false));
-        for (int64_t p = begin; p < end; p += block) {
-            const int64_t size = smaller(block, end - p);
-            pack_rows_wide(s, first, p, size);
-            double* pair = g.pairs;
-            for (int64_t k = 0; k < rank_; ++k) {
-                for (int64_t j = 0; j <= k; ++j, pair += block) {
-                    for (int64_t i = 0; i < block; ++i) {
-                        pair[i] = s.right[k * block + i] * s.right[j * block + i];
+        const Rows<T> weights = {a_.variance.item(first), a_.variance.stride, count};
+        const Rows<T> values = {mean(first), a_.mean.stride, count};
+        const Rows<double> wide = {g.rows, gram_run, rank_};
+        const Rows<double> pairs = {g.pairs, gram_run, pair_count()};
+        for (int64_t p = begin; p < end; p += gram_run) {
+            const int64_t size = smaller(gram_run, end - p);
+            multiply_rows(rows(first) + p, size, g.rows, g.pairs);
+            add_products<false>(weights.from(p), pairs, size, none, g.pair_lanes);
+            add_products<false>(values.from(p), wide, size, none, g.row_lanes);
+        }
+        const int64_t pair_tiles = tiles(pair_count()), row_tiles = tiles(rank_);
+        double sums[tile_rows][padded_rank(pairwise_rank * (pairwise_rank + 1) / 2)];
+        for (int64_t tile = 0; tile < tiles(count); ++tile) {
+            const int64_t here = smaller<int64_t>(tile_rows, count - tile * tile_rows);
+            double* partial = g.partial + (tile * tile_rows * chunks_ + chunk) * partial_size();
+            const int64_t step = chunks_ * partial_size();
+            product_sums(g.pair_lanes + tile * pair_tiles * tile_lanes, pair_tiles, sums);
+            for (int64_t i = 0; i < here; ++i) {
+                for (int64_t k = 0, pair = 0; k < rank_; ++k) {
+                    for (int64_t j = 0; j <= k; ++j, ++pair) {
+                        partial[i * step + k * rank_ + j] = partial[i * step + j * rank_ + k] =
+                            sums[i][pair];
                     }
                 }
             }
-            clear(pair, (padded_rank(pair_count()) - pair_count()) * block);
-            for (int64_t i = 0; i < count; ++i) {
-                pack_row(variance(s, first + i) + p, size, g.weights + i * block);
-                pack_row(mean(first + i) + p, size, g.values + i * block);
-            }
-            clear(g.weights + count * block, (padded_rank(count) - count) * block);
-            clear(g.values + count * block, (padded_rank(count) - count) * block);
-            product_block(g.weights, count, g.pairs, pair_count(), false, g.pair_lanes);
-            product_block(g.values, count, s.right, rank_, false, g.row_lanes);
-        }
-        for (int64_t i = 0; i < count; ++i) {
-            double* partial = g.partial + (i * chunks_ + chunk) * partial_size();
-            for (int64_t k = 0, pair = 0; k < rank_; ++k) {
-                for (int64_t j = 0; j <= k; ++j, ++pair) {
-                    const double sum =
-                        sum_lanes(load(product_entry(g.pair_lanes, pair_count(), i, pair)));
-                    partial[k * rank_ + j] = partial[j * rank_ + k] = sum;
+            product_sums(g.row_lanes + tile * row_tiles * tile_lanes, row_tiles, sums);
+            for (int64_t i = 0; i < here; ++i) {
+                for (int64_t k = 0; k < rank_; ++k) {
+                    partial[i * step + rank_ * rank_ + k] = sums[i][k];
                 }
-                partial[rank_ * rank_ + k] =
-                    sum_lanes(load(product_entry(g.row_lanes, rank_, i, k)));
             }
         }
     }
 
-    void apply_items(State& s, int64_t first, int64_t count, int64_t chunk) const {
-        const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
-        const int64_t square = padded_rank(rank_) * padded_rank(rank_);
-        for (int64_t p = begin; p < end; p += block) {
-            const int64_t size = smaller(block, end - p);
-            const T* from = rows(first) + p;
-            const T* x = points<T>(s, from, size);
-            const int64_t stride = x == from ? n_ : block;
-            pack_rows_wide(s, first, p, size);
-            for (int64_t i = 0; i < count; ++i) {
-                State one = member(s, i);
-                if (!one.flags->finite || one.flags->wide) {
-                    continue;
-                }
-                mean_block<double>(one, first + i, p, size, s.right, block);
-                const T* packed = s.group.packed + i * square;
-                if (variance_block<T>(one, first + i, p, size, packed, x, stride)) {
-                    repair_variance(one, first + i, p, p + size);
-                }
-            }
-        }
-        for (int64_t i = 0; i < count; ++i) {
-            State one = member(s, i);
-            if (!one.flags->finite || one.flags->wide) {
-                apply(one, first + i, chunk);
-            }
-        }
-    }
-
-    /// right <- G in double precision.
-    void pack_rows_wide(State& s, int64_t b, int64_t p, int64_t count) const {
+    /// One run of the rows in double precision, and the products of each two of them.
+    void multiply_rows(const T* from, int64_t count, double* wide, double* pair) const {
         for (int64_t k = 0; k < rank_; ++k) {
-            pack_row(rows(b) + k * n_ + p, count, s.right + k * block);
+            double* row = wide + k * gram_run;
+            for (int64_t i = 0; i < count; ++i) {
+                row[i] = from[k * n_ + i];
+            }
+            for (int64_t j = 0; j <= k; ++j, pair += gram_run) {
+                const double* other = wide + j * gram_run;
+                for (int64_t i = 0; i < count; ++i) {
+                    pair[i] = row[i] * other[i];
+                }
+            }
         }
     }
+
     static void clear(double* values, int64_t count) {
         for (int64_t i = 0; i < count; ++i) {
             values[i] = 0;
@@ -380,60 +347,22 @@ class Forward {
             gram_one(s, b, begin, end, partial);
             return;
         }
-        const int64_t lanes = gram_lanes(rank_, lower_);
-        for (int64_t i = 0; i < lanes + rank_ * width<double>; ++i) {
-            s.lanes[i] = 0;
-        }
-        for (int64_t p = begin; p < end; p += block) {
-            const int64_t count = smaller(block, end - p);
-            pack_weighted(s, b, p, count, s.lanes + lanes);
-            gram_block(s.left, s.right, rank_, lower_, s.lanes);
+        clear(s.lanes, gram_lanes(rank_, lower_));
+        clear(s.dots, dot_lanes(rank_));
+        const Rows<T> all = {rows(b), n_, rank_}, priors = {source(b), n_, rank_};
+        for (int64_t p = begin; p < end; p += gram_run) {
+            const int64_t count = smaller(gram_run, end - p);
+            if (lower_) {
+                const T *v = variance(s, b) + p, *m = mean(b) + p;
+                add_gram(all.from(p), count, v, m, s.lanes, s.dots);
+            } else {
+                add_dots(all.from(p), count, mean(b) + p, s.dots);
+                const T* none = nullptr;
+                add_products<false>(all.from(p), priors.from(p), count, none, s.lanes);
+            }
         }
         gram_finish(s.lanes, rank_, lower_, partial);
-        for (int64_t k = 0; k < rank_; ++k) {
-            partial[rank_ * rank_ + k] = sum_lanes(load(s.lanes + lanes + k * width<double>));
-        }
-    }
-
-    /// left <- G diag(s), right <- G (diagonal), or left <- G, right <- C; adds G m to `products`.
-    void pack_weighted(State& s, int64_t b, int64_t p, int64_t count, double* products) const {
-        double weight[block], value[block];
-        pack_row(mean(b) + p, count, value);
-        if (lower_) {
-            pack_row(variance(s, b) + p, count, weight);
-        }
-        for (int64_t k = 0; k < rank_; ++k) {
-            const T* from = rows(b) + k * n_ + p;
-            double *left = s.left + k * block, *right = s.right + k * block;
-            Vector<double> product = {};
-            const auto step = [&](auto full, int64_t i, int lanes) {
-                const Wide<T> g = load_wide<decltype(full)::value>(from + i, lanes);
-                for (int part = 0; part < Wide<T>::parts; ++part, i += width<double>) {
-                    product += g.part[part] * load(value + i);
-                    store(left + i, lower_ ? g.part[part] * load(weight + i) : g.part[part]);
-                    if (lower_) {
-                        store(right + i, g.part[part]);
-                    }
-                }
-            };
-            int64_t i = 0;
-            for (; i + width<T> <= count; i += width<T>) {
-                prefetch(from + i + block);
-                step(std::true_type{}, i, width<T>);
-            }
-            if (i < count) {
-                step(std::false_type{}, i, static_cast<int>(count - i));
-                i += width<T>;
-            }
-            for (; i < block; ++i) {
-                left[i] = 0;
-                right[i] = 0;
-            }
-            store(products + k * width<double>, load(products + k * width<double>) + product);
-            if (!lower_) {
-                pack_row(cross(b) + k * n_ + p, count, s.right + k * block);
-            }
-        }
+        dots_finish(s.dots, rank_, partial + rank_ * rank_);
     }
     template <typename From>
     static void pack_row(const From* from, int64_t count, double* to) {
@@ -747,128 +676,100 @@ class Forward {
     void apply_blocks(State& s, int64_t b, int64_t begin, int64_t end) const {
         X* packed = reinterpret_cast<X*>(s.packed);
         pack_matrix(s.inverse, rank_, packed);
-        for (int64_t p = begin; p < end; p += block) {
-            const int64_t count = smaller(block, end - p);
-            const T* from = source(b) + p;
-            const X* x = points<X>(s, from, count);
-            const int64_t stride =
-                static_cast<const void*>(x) == static_cast<const void*>(from) ? n_ : block;
-            mean_block(s, b, p, count, x, stride);
-            if (variance_block(s, b, p, count, packed, x, stride)) {
-                repair_variance(s, b, p, p + count);
+        for (int64_t p = begin; p < end; p += gram_run) {
+            const int64_t stop = smaller(p + gram_run, end);
+            update_mean(s, b, p, stop);
+            if (update_variance(s, b, p, stop, packed)) {
+                repair_variance(s, b, p, stop);
             }
         }
     }
 
-    /// One block of G or C in the type X, in place where the caller's memory serves.
-    template <typename X>
-    const X* points(State& s, const T* from, int64_t count) const {
-        if constexpr (sizeof(X) == sizeof(T)) {
-            if (count == block && rank_ <= 16 && rank_ % tile_rows == 0) {
-                return from;
-            }
+    /// Calls step(vectors, full, p, live) for tile_vectors vectors of X at a time, then for one.
+    template <typename X, typename Step>
+    static void each_tile(int64_t begin, int64_t end, Step&& step) {
+        int64_t p = begin;
+        for (; p + tile_vectors * width<X> <= end; p += tile_vectors * width<X>) {
+            step(std::integral_constant<int, tile_vectors>{}, std::true_type{}, p, width<X>);
         }
-        X* to = reinterpret_cast<X*>(s.points);
-        for (int64_t k = 0; k < rank_; ++k) {
-            for (int64_t i = 0; i < count; i += width<T>) {
-                prefetch(from + k * n_ + i + block);
-            }
-            for (int64_t i = 0; i < count; ++i) {
-                to[k * block + i] = static_cast<X>(from[k * n_ + i]);
-            }
-            for (int64_t i = count; i < block; ++i) {
-                to[k * block + i] = 0;
-            }
-        }
-        for (int64_t i = rank_ * block; i < padded_rank(rank_) * block; ++i) {
-            to[i] = 0;
-        }
-        return to;
+        each_vector<width<X>>(end - p, [&](auto full, int64_t at, int live) {
+            step(std::integral_constant<int, 1>{}, full, p + at, live);
+        });
     }
 
-    template <typename X>
-    void mean_block(
-        State& s, int64_t b, int64_t p, int64_t count, const X* x, int64_t stride
-    ) const {
+    void update_mean(State& s, int64_t b, int64_t begin, int64_t end) const {
         const double* alpha = multipliers(b);
-        const T *m = mean(b) + p, *v = variance(s, b) + p;
-        T* out = a_.mean_out + b * n_ + p;
-        constexpr int group = 4;
-        for (int64_t i = 0; i < count; i += group * width<X>) {
-            Wide<X> sum[group] = {};
+        const T *m = mean(b), *v = variance(s, b), *from = source(b);
+        T* out = a_.mean_out + b * n_;
+        each_tile<double>(begin, end, [&](auto tag, auto full, int64_t p, int live) {
+            constexpr int vectors = decltype(tag)::value;
+            constexpr bool is_full = decltype(full)::value;
+            Vector<double> sum[vectors] = {};
             for (int64_t k = 0; k < rank_; ++k) {
-                for (int j = 0; j < group; ++j) {
-                    const Wide<X> value = load_wide(x + k * stride + i + j * width<X>);
-                    for (int part = 0; part < Wide<X>::parts; ++part) {
-                        sum[j].part[part] += alpha[k] * value.part[part];
-                    }
+                for (int j = 0; j < vectors; ++j) {
+                    const T* at = from + k * n_ + p + j * width<double>;
+                    sum[j] += alpha[k] * load_as<double, is_full>(at, live);
                 }
             }
-            double shift[group * width<X>];
-            __builtin_memcpy(shift, sum, sizeof(shift));
-            const int64_t stop = smaller<int64_t>(group * width<X>, count - i);
-            if (lower_) {
-                for (int64_t j = 0; j < stop; ++j) {
-                    out[i + j] = static_cast<T>(m[i + j] + shift[j] * v[i + j]);
+            for (int j = 0; j < vectors; ++j) {
+                const int64_t at = p + j * width<double>;
+                if (lower_) {
+                    sum[j] *= load_as<double, is_full>(v + at, live);
                 }
-            } else {
-                for (int64_t j = 0; j < stop; ++j) {
-                    out[i + j] = static_cast<T>(m[i + j] + shift[j]);
-                }
+                store_as<is_full>(out + at, load_as<double, is_full>(m + at, live) + sum[j], live);
             }
-        }
+        });
     }
 
     /// True when a cell lost more than 90 % of its variance, where the subtraction cancels.
     template <typename X>
-    bool variance_block(
-        State& s, int64_t b, int64_t p, int64_t count, const X* packed, const X* x, int64_t stride
-    ) const {
-        const T* v = variance(s, b) + p;
-        T* out = a_.variance_out + b * n_ + p;
-        T* factor = a_.factor_out == nullptr ? nullptr : a_.factor_out + b * rank_ * n_ + p;
-        bool cancels = false;
-        for (int64_t i = 0; i < count; i += tile_vectors * width<X>) {
-            Vector<X> square[tile_vectors] = {};
-            const int64_t stop = smaller<int64_t>(tile_vectors * width<X>, count - i);
+    bool update_variance(State& s, int64_t b, int64_t begin, int64_t end, const X* packed) const {
+        const T *v = variance(s, b), *from = source(b);
+        T* out = a_.variance_out + b * n_;
+        T* factor = a_.factor_out == nullptr ? nullptr : a_.factor_out + b * rank_ * n_;
+        Vector<X> cancels = {};
+        each_tile<X>(begin, end, [&](auto tag, auto full, int64_t p, int live) {
+            constexpr int vectors = decltype(tag)::value;
+            constexpr bool is_full = decltype(full)::value;
+            Vector<X> prior[vectors], square[vectors] = {};
+            for (int j = 0; j < vectors; ++j) {
+                prior[j] = load_as<X, is_full>(v + p + j * width<X>, live);
+            }
             for (int64_t group = 0; group < tiles(rank_); ++group) {
-                Vector<X> row[tile_rows][tile_vectors];
-                multiply_tile(
-                    packed + group * tile_rows * padded_rank(rank_),
-                    x + i,
-                    stride,
-                    (group + 1) * tile_rows,
-                    row
-                );
+                Vector<X> row[tile_rows][vectors];
+                const X* four = packed + group * tile_rows * padded_rank(rank_);
+                multiply_lower<is_full>(four, group, rank_, from + p, n_, live, row);
                 for (int r = 0; r < tile_rows; ++r) {
-                    for (int j = 0; j < tile_vectors; ++j) {
+                    for (int j = 0; j < vectors; ++j) {
                         square[j] += row[r][j] * row[r][j];
                     }
-                    if (factor == nullptr || group * tile_rows + r >= rank_) {
-                        continue;
-                    }
-                    X values[tile_vectors * width<X>];
-                    __builtin_memcpy(values, row[r], sizeof(values));
-                    T* to = factor + (group * tile_rows + r) * n_ + i;
-                    for (int64_t j = 0; j < stop; ++j) {
-                        to[j] = static_cast<T>(
-                            lower_ ? values[j] * static_cast<X>(v[i + j]) : values[j]
+                }
+                for (int64_t r = group * tile_rows;
+                     factor != nullptr && r < smaller((group + 1) * tile_rows, rank_);
+                     ++r) {
+                    for (int j = 0; j < vectors; ++j) {
+                        const Vector<X> value = row[r % tile_rows][j];
+                        store_as<is_full>(
+                            factor + r * n_ + p + j * width<X>,
+                            lower_ ? value * prior[j] : value,
+                            live
                         );
                     }
                 }
             }
-            X removed[tile_vectors * width<X>];
-            __builtin_memcpy(removed, square, sizeof(removed));
-            int count_cancels = 0;
-            for (int64_t j = 0; j < stop; ++j) {
-                const X prior = static_cast<X>(v[i + j]);
-                const X left = lower_ ? prior * (1 - prior * removed[j]) : prior - removed[j];
-                count_cancels += left < static_cast<X>(1 - joseph_leverage) * prior;
-                out[i + j] = static_cast<T>(left);
+            for (int j = 0; j < vectors; ++j) {
+                const Vector<X> left =
+                    lower_ ? prior[j] * (1 - prior[j] * square[j]) : prior[j] - square[j];
+                const Vector<X> kept = static_cast<X>(1 - joseph_leverage) * prior[j];
+                cancels = left < kept ? Vector<X>{} + 1 : cancels;
+                store_as<is_full>(out + p + j * width<X>, left, live);
             }
-            cancels = cancels || count_cancels != 0;
+        });
+        bool any = false;
+        for (int i = 0; i < width<X>; ++i) {
+            any = any || cancels[i] != 0;
         }
-        return cancels;
+        return any;
     }
 
     /// Recomputes, in double precision and without cancellation, the cells that the rows nearly

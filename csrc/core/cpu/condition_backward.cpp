@@ -8,9 +8,9 @@
 //   -a m' + Ab C,  gradient of the variance = q diagonal:  the same with C = G diag(s): sb = q +
 //   colsum(Cb * G),  Gb = -a m' + Ab C + Cb diag(s)
 // Dropped rows have zero rows and columns in W, so they receive zero gradients.
+#include "gram.hpp"
 #include "parallel.hpp"
 #include "small.hpp"
-#include "tile.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 namespace {
@@ -49,12 +49,9 @@ class Backward {
         for (int64_t i = 0; i < slots_; ++i) {
             Scratch s;
             s.partial = by_item_ ? partial + i * chunks_ * partial_size() : partial;
-            s.left = arena_.take<double>(pr * block);
-            s.right = arena_.take<double>(pr * block);
-            s.factor = factor ? arena_.take<double>(pr * block) : nullptr;
             s.lanes = arena_.take<double>(gram_lanes(rank_, true));
             s.factor_lanes = factor ? arena_.take<double>(gram_lanes(rank_, false)) : nullptr;
-            s.products = arena_.take<double>(rank_ * width<double>);
+            s.products = arena_.take<double>(dot_lanes(rank_));
             s.square = arena_.take<double>(2 * square);
             for (double*& matrix : s.packed) {
                 matrix = arena_.take<double>(pr * pr);
@@ -76,9 +73,6 @@ class Backward {
     void run() {
         if (a_.batch == 0) {
             return;
-        }
-        for (int64_t s = 0; s < slots_; ++s) {
-            zero_padding(scratch_[s]);
         }
         if (by_item_) {
             run_indices(executor_, a_.batch, [&](int64_t slot, int64_t b) {
@@ -134,7 +128,7 @@ class Backward {
     };
     struct Scratch {
         double* partial;
-        double *left, *right, *factor, *lanes, *factor_lanes, *products, *square;
+        double *lanes, *factor_lanes, *products, *square;
         double* packed[3];
         double* points[5];
         double* sum;
@@ -153,15 +147,6 @@ class Backward {
         return diagonal_ ? rows(b) : a_.cross.item(b);
     }
 
-    void zero_padding(Scratch& s) const {
-        for (int64_t i = rank_ * block; i < padded_rank(rank_) * block; ++i) {
-            s.left[i] = s.right[i] = 0;
-            if (s.factor != nullptr) {
-                s.factor[i] = 0;
-            }
-        }
-    }
-
     // ---- pass 1
     // ------------------------------------------------------------------------------------------------
     void reduce(Scratch& s, int64_t b, int64_t chunk) const {
@@ -172,59 +157,60 @@ class Backward {
             return;
         }
         const int64_t square = rank_ * rank_;
-        for (int64_t i = 0; i < gram_lanes(rank_, true); ++i) {
-            s.lanes[i] = 0;
+        clear(s.lanes, gram_lanes(rank_, true));
+        clear(s.products, dot_lanes(rank_));
+        if (s.factor_lanes != nullptr) {
+            clear(s.factor_lanes, gram_lanes(rank_, false));
         }
-        for (int64_t i = 0; i < rank_ * width<double>; ++i) {
-            s.products[i] = 0;
-        }
-        if (s.factor != nullptr) {
-            for (int64_t i = 0; i < gram_lanes(rank_, false); ++i) {
-                s.factor_lanes[i] = 0;
-            }
-        }
-        for (int64_t p = begin; p < end; p += block) {
-            const int64_t count = smaller(block, end - p);
-            pack(s, b, p, count);
-            gram_block(s.left, s.right, rank_, true, s.lanes);
-            if (s.factor != nullptr) {
-                gram_block(s.factor, s.right, rank_, false, s.factor_lanes);
+        const Rows<T> rows = {source(b), n_, rank_};
+        const T *p = a_.grad_mean.item(b), *q = a_.grad_variance.item(b), *v = a_.variance.item(b);
+        for (int64_t at = begin; at < end; at += gram_run) {
+            const int64_t count = smaller(gram_run, end - at);
+            const Rows<T> c = rows.from(at);
+            if (diagonal_) {  // the rows stand for C = G diag(s)
+                double weight[gram_run], upstream[gram_run], prior[gram_run];
+                for (int64_t i = 0; i < count; ++i) {
+                    prior[i] = v[at + i];
+                    upstream[i] = prior[i] * p[at + i];
+                    weight[i] = prior[i] * prior[i] * q[at + i];
+                }
+                reduce_run(s, b, c, at, count, weight, upstream, prior);
+            } else {
+                reduce_run(s, b, c, at, count, q + at, p + at, static_cast<const T*>(nullptr));
             }
         }
         gram_finish(s.lanes, rank_, true, partial);
-        for (int64_t k = 0; k < rank_; ++k) {
-            partial[square + k] = sum_lanes(load(s.products + k * width<double>));
-        }
-        if (s.factor != nullptr) {
+        dots_finish(s.products, rank_, partial + square);
+        if (s.factor_lanes != nullptr) {
             gram_finish(s.factor_lanes, rank_, false, partial + square + rank_);
         }
     }
 
-    /// right <- C, left <- C diag(q), factor <- Vb; adds C p to `products`.
-    void pack(Scratch& s, int64_t b, int64_t p, int64_t count) const {
-        double upstream[block], weight[block], prior[block];
-        copy(a_.grad_mean.item(b) + p, count, upstream);
-        copy(a_.grad_variance.item(b) + p, count, weight);
-        if (diagonal_) {
-            copy(a_.variance.item(b) + p, count, prior);
+    template <typename W>
+    void reduce_run(
+        Scratch& s,
+        int64_t b,
+        const Rows<T>& c,
+        int64_t at,
+        int64_t count,
+        const W* weight,
+        const W* upstream,
+        const W* prior
+    ) const {
+        add_gram(c, count, weight, upstream, s.lanes, s.products);
+        if (s.factor_lanes == nullptr) {
+            return;
         }
-        for (int64_t k = 0; k < rank_; ++k) {
-            double *left = s.left + k * block, *right = s.right + k * block;
-            copy(source(b) + k * n_ + p, count, right);
-            Vector<double> product = load(s.products + k * width<double>);
-            for (int64_t i = 0; i < block; i += width<double>) {
-                Vector<double> c = load(right + i);
-                if (diagonal_) {
-                    c *= load(prior + i);
-                }
-                store(right + i, c);
-                store(left + i, c * load(weight + i));
-                product += c * load(upstream + i);
-            }
-            store(s.products + k * width<double>, product);
-            if (s.factor != nullptr) {
-                copy(a_.grad_factor.item(b) + k * n_ + p, count, s.factor + k * block);
-            }
+        const Rows<T> factor = {a_.grad_factor.item(b) + at, n_, rank_};
+        if (diagonal_) {
+            add_products<true>(factor, c, count, prior, s.factor_lanes);
+        } else {
+            add_products<false>(factor, c, count, prior, s.factor_lanes);
+        }
+    }
+    static void clear(double* values, int64_t count) {
+        for (int64_t i = 0; i < count; ++i) {
+            values[i] = 0;
         }
     }
     template <typename X>
@@ -301,7 +287,7 @@ class Backward {
         const double* w = small.inverse;
         lower_times(w, sums, product);
         times_lower_transposed(product, w, work);
-        if (s.factor != nullptr) {
+        if (s.factor_lanes != nullptr) {
             times_lower_transposed(sums + square + rank_, w, product);
             for (int64_t i = 0; i < rank_; ++i) {
                 for (int64_t j = 0; j < i; ++j) {
@@ -542,7 +528,7 @@ class Backward {
             X* xk = x + k * block;
             const X *gk = g + k * block, *yk = y + k * block;
             X vb[block] = {};
-            if (s.factor != nullptr) {
+            if (s.factor_lanes != nullptr) {
                 copy(a_.grad_factor.item(b) + k * n_ + p, count, vb);
             }
             for (int64_t i = 0; i < block; ++i) {

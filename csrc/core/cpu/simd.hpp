@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <type_traits>
+#include <utility>
 
 #if defined(__AVX512F__) || defined(__AVX2__)
 #include <immintrin.h>
@@ -40,6 +41,23 @@ template <typename T>
 inline constexpr int width = vector_bytes / static_cast<int>(sizeof(T));
 
 typedef float HalfVector __attribute__((vector_size(vector_bytes / 2)));
+
+/// Half a vector of floats as doubles, and back. gcc splits __builtin_convertvector of
+/// 512 bits; the masked forms, with every lane, only spare its warning about the others.
+inline Vector<double> widen(HalfVector v) {
+#if defined(__AVX512F__)
+    return (Vector<double>)_mm512_maskz_cvtps_pd(0xff, (__m256)v);
+#else
+    return __builtin_convertvector(v, Vector<double>);
+#endif
+}
+inline HalfVector narrow(Vector<double> v) {
+#if defined(__AVX512F__)
+    return (HalfVector)_mm512_maskz_cvtpd_ps(0xff, (__m512d)v);
+#else
+    return __builtin_convertvector(v, HalfVector);
+#endif
+}
 
 template <typename T>
 inline T smaller(T a, T b) {
@@ -118,6 +136,28 @@ inline void store_lanes(T* p, Vector<T> v, int count) {
     }
 }
 
+/// One vector of X from memory of the same or of a narrower type, widened on the way.
+template <typename X, bool full, typename T>
+inline Vector<X> load_as(const T* p, int count) {
+    if constexpr (sizeof(X) == sizeof(T)) {
+        return load_lanes<full>(p, count);
+    } else {
+        HalfVector half = {};
+        if constexpr (full) {
+            __builtin_memcpy(&half, p, sizeof(half));
+        } else {
+#if defined(__AVX512F__)
+            half = (HalfVector)_mm256_maskz_loadu_ps(static_cast<__mmask8>((1u << count) - 1u), p);
+#else
+            for (int i = 0; i < count; ++i) {
+                half[i] = p[i];
+            }
+#endif
+        }
+        return widen(half);
+    }
+}
+
 /// One vector of T in double precision: two vectors for float, one for double.
 template <typename T>
 struct Wide {
@@ -148,7 +188,7 @@ inline Wide<T> load_wide(const T* p, int count) {
                 }
 #endif
             }
-            w.part[i] = __builtin_convertvector(half, Vector<double>);
+            w.part[i] = widen(half);
         }
         return w;
     }
@@ -157,27 +197,32 @@ template <typename T>
 inline Wide<T> load_wide(const T* p) {
     return load_wide<true>(p, width<T>);
 }
+/// The reverse of load_as: rounded to the type of the memory.
+template <bool full, typename T, typename V>
+inline void store_as(T* p, V v, int count) {
+    if constexpr (std::is_same_v<V, Vector<T>>) {
+        store_lanes<full>(p, v, count);
+    } else {
+        const HalfVector half = narrow(v);
+        if constexpr (full) {
+            __builtin_memcpy(p, &half, sizeof(half));
+        } else {
+#if defined(__AVX512F__)
+            _mm256_mask_storeu_ps(p, static_cast<__mmask8>((1u << count) - 1u), (__m256)half);
+#else
+            for (int i = 0; i < count; ++i) {
+                p[i] = half[i];
+            }
+#endif
+        }
+    }
+}
 template <bool full, typename T>
 inline void store_narrow(T* p, const Wide<T>& w, int count) {
-    if constexpr (sizeof(T) == 8) {
-        store_lanes<full>(p, w.part[0], count);
-    } else {
-        for (int i = 0; i < Wide<T>::parts; ++i) {
-            const HalfVector half = __builtin_convertvector(w.part[i], HalfVector);
-            if (full) {
-                __builtin_memcpy(p + i * width<double>, &half, sizeof(half));
-            } else {
-#if defined(__AVX512F__)
-                const auto mask = ((1u << count) - 1u) >> (i * width<double>);
-                _mm256_mask_storeu_ps(
-                    p + i * width<double>, static_cast<__mmask8>(mask), (__m256)half
-                );
-#else
-                for (int j = i * width<double>; j < count && j < (i + 1) * width<double>; ++j) {
-                    p[j] = half[j - i * width<double>];
-                }
-#endif
-            }
+    for (int i = 0; i < Wide<T>::parts; ++i) {
+        const int left = count - i * width<double>;
+        if (full || left > 0) {
+            store_as<full>(p + i * width<double>, w.part[i], smaller(left, width<double>));
         }
     }
 }
@@ -196,6 +241,35 @@ inline double sum_lanes(Vector<double> v) {
         }
     }
     return lane[0];
+}
+
+/// Sums of neighbouring groups of `half` lanes of a and b, as one vector.
+template <int half, int... lane>
+inline Vector<double> fold(
+    Vector<double> a, Vector<double> b, std::integer_sequence<int, lane...>
+) {
+    return __builtin_shufflevector(a, b, (lane / half * 2 * half + lane % half)...) +
+           __builtin_shufflevector(a, b, (lane / half * 2 * half + half + lane % half)...);
+}
+template <int half>
+inline void fold_all(Vector<double> (&v)[width<double>]) {
+    if constexpr (half > 0) {
+        for (int i = 0; i < half; ++i) {
+            v[i] = fold<half>(
+                v[2 * i], v[2 * i + 1], std::make_integer_sequence<int, width<double>>{}
+            );
+        }
+        fold_all<half / 2>(v);
+    }
+}
+/// sum_lanes of width<double> vectors that lie one after the other.
+inline Vector<double> sum_vectors(const double* vectors) {
+    Vector<double> v[width<double>];
+    for (int i = 0; i < width<double>; ++i) {
+        v[i] = load(vectors + i * width<double>);
+    }
+    fold_all<width<double> / 2>(v);
+    return v[0];
 }
 
 /// `v` as rounded to memory precision: stops the compiler from fusing the product behind it into a
