@@ -6,6 +6,7 @@
 // correct alpha until G m' + R alpha = b to rounding. For a diagonal prior C = G diag(s) is never
 // kept.
 #include "gram.hpp"
+#include "lanes.hpp"
 #include "parallel.hpp"
 #include "product.hpp"
 #include "small.hpp"
@@ -15,7 +16,10 @@ namespace {
 
 // Rows shared by the batch are handled for this many items at once, up to this rank: beyond it the
 // products of rows outgrow the cache.
-constexpr int64_t group_items = 32;
+constexpr int64_t shared_items = 32;
+// Items with rows of their own are handled together, for their small systems, as long as what pass
+// 1 has read is still here for pass 2.
+constexpr int64_t cache_bytes = 512 << 10;
 constexpr int64_t pairwise_rank = 16;
 constexpr int correction_limit = 6;
 constexpr int refinements =
@@ -45,18 +49,20 @@ class Forward {
               args.batch >= tile_rows && rank_ >= 2 && rank_ <= pairwise_rank &&
               args.covariance_out == nullptr
           ),
+          lanes_(lower_ && !args.noise_is_matrix && rank_ >= 2 && rank_ <= lane_rank),
+          group_(group_size()),
           arena_(workspace) {
         const int64_t pr = padded_rank(rank_);
         states_ = arena_.take<State>(slots_);
         for (int64_t s = 0; s < slots_; ++s) {
             State state = {};
             if (by_item_ || s == 0) {
-                state.partial = arena_.take<double>(chunks_ * partial_size());
+                state.partial = arena_.take<double>(group_ * chunks_ * partial_size());
                 state.gram = arena_.take<double>(rank_ * rank_);
                 state.factored = arena_.take<double>(rank_ * rank_);
-                state.inverse = arena_.take<double>(rank_ * rank_);
+                state.inverse = arena_.take<double>(group_ * rank_ * rank_);
                 state.vectors = arena_.take<double>(4 * rank_);
-                state.flags = arena_.take<Flags>(1);
+                state.flags = arena_.take<Flags>(group_);
                 state.wide_mean = sizeof(T) == 8 ? nullptr : arena_.take<double>(n_);
                 state.diagonal = args.covariance.data == nullptr ? nullptr : arena_.take<T>(n_);
                 state.left_packed =
@@ -79,13 +85,10 @@ class Forward {
                 state.group.rows = arena_.take<double>(rank_ * gram_run);
                 state.group.pairs = arena_.take<double>(pair_count() * gram_run);
                 state.group.pair_lanes =
-                    arena_.take<double>(product_lanes(group_items, pair_count(), false));
-                state.group.row_lanes =
-                    arena_.take<double>(product_lanes(group_items, rank_, false));
-                state.group.partial = arena_.take<double>(group_items * chunks_ * partial_size());
-                state.group.inverse = arena_.take<double>(group_items * rank_ * rank_);
-                state.group.flags = arena_.take<Flags>(group_items);
+                    arena_.take<double>(product_lanes(group_, pair_count(), false));
+                state.group.row_lanes = arena_.take<double>(product_lanes(group_, rank_, false));
             }
+            state.systems = lanes_ ? arena_.take<double>(LaneSystem::doubles(rank_)) : nullptr;
             if (s == 0) {
                 measured_ = state;
             }
@@ -103,18 +106,10 @@ class Forward {
         if (a_.batch == 0) {
             return;
         }
-        if (pairwise_) {
-            const int64_t groups = (a_.batch + group_items - 1) / group_items;
-            run_indices(executor_, groups, [&](int64_t slot, int64_t i) {
-                items(
-                    states_[slot], i * group_items, smaller(group_items, a_.batch - i * group_items)
-                );
-            });
-            return;
-        }
         if (by_item_) {
-            run_indices(executor_, a_.batch, [&](int64_t slot, int64_t b) {
-                item(states_[slot], b);
+            const int64_t groups = (a_.batch + group_ - 1) / group_;
+            run_indices(executor_, groups, [&](int64_t slot, int64_t i) {
+                items(states_[slot], i * group_, smaller(group_, a_.batch - i * group_));
             });
             return;
         }
@@ -129,16 +124,15 @@ class Forward {
         bool finite;
     };
     struct Group {
-        double *rows, *pairs, *pair_lanes, *row_lanes, *partial, *inverse;
-        Flags* flags;
+        double *rows, *pairs, *pair_lanes, *row_lanes;
     };
     struct State {
         Group group;  // rows shared by the batch only
         double *partial, *gram, *factored, *inverse, *vectors;
         Flags* flags;
-        T *diagonal, *left_packed;             // dense prior only
-        double* wide_mean;                     // float data only
-        double *lanes, *dots, *packed, *gain;  // scratch of one thread
+        T *diagonal, *left_packed;                       // dense prior only
+        double* wide_mean;                               // float data only
+        double *lanes, *dots, *packed, *gain, *systems;  // scratch of one thread
         T* four;
     };
     // Partial sums of a chunk: A, then G m; the correction passes reuse them for (high, low,
@@ -174,26 +168,67 @@ class Forward {
         return a_.info_out + b * rank_;
     }
 
-    void item(State& s, int64_t b) const {
+    int64_t group_size() const {
+        if (!by_item_ || !lanes_ || a_.covariance_out != nullptr) {
+            return 1;
+        }
+        const int64_t bytes = (rank_ + 4) * n_ * static_cast<int64_t>(sizeof(T));
+        int64_t wanted = lane_items;
+        if (pairwise_) {
+            wanted = shared_items;
+        } else if (bytes <= cache_bytes) {  // larger ones are read twice from memory anyway
+            wanted = larger<int64_t>(1, smaller(lane_items, cache_bytes / bytes));
+        }
+        return smaller(wanted, (a_.batch + slots_ - 1) / slots_);
+    }
+    State member(State& s, int64_t i) const {
+        State one = s;
+        one.partial = s.partial + i * chunks_ * partial_size();
+        one.inverse = s.inverse + i * rank_ * rank_;
+        one.flags = s.flags + i;
+        return one;
+    }
+
+    void items(State& s, int64_t first, int64_t count) const {
+        const auto each = [&](auto&& body) {
+            for (int64_t i = 0; i < count; ++i) {
+                State one = member(s, i);
+                body(one, first + i);
+            }
+        };
         if (a_.covariance.data != nullptr) {
-            prepare_dense(s, b);
-            for (int64_t panel = 0; panel * column_panel < n_; ++panel) {
-                cross_panel(s, b, panel);
+            each([&](State& one, int64_t b) {
+                prepare_dense(one, b);
+                for (int64_t panel = 0; panel * column_panel < n_; ++panel) {
+                    cross_panel(one, b, panel);
+                }
+            });
+        }
+        if (pairwise_) {
+            for (int64_t c = 0; c < chunks_; ++c) {
+                gram_items(s, first, count, c);
             }
+        } else {
+            each([&](State& one, int64_t b) {
+                for (int64_t c = 0; c < chunks_; ++c) {
+                    gram(one, b, c);
+                }
+            });
+        }
+        for (int64_t i = 0; i < count; i += lane_items) {
+            solve(s, first, i, smaller(count - i, lane_items));
         }
         for (int64_t c = 0; c < chunks_; ++c) {
-            gram(s, b, c);
+            each([&](State& one, int64_t b) { apply(one, b, c); });
         }
-        solve(s, b);
-        for (int64_t c = 0; c < chunks_; ++c) {
-            apply(s, b, c);
-        }
-        correct_serially(s, b);
-        if (a_.covariance_out != nullptr) {
-            for (int64_t i = 0; i < n_; i += tile_rows) {
-                covariance_rows(s, b, i);
+        each([&](State& one, int64_t b) {
+            correct_serially(one, b);
+            if (a_.covariance_out != nullptr) {
+                for (int64_t i = 0; i < n_; i += tile_rows) {
+                    covariance_rows(one, b, i);
+                }
             }
-        }
+        });
     }
 
     void item_in_chunks(int64_t b) const {
@@ -207,7 +242,7 @@ class Forward {
             });
         }
         over(chunks_, [&](State& s, int64_t c) { gram(s, b, c); });
-        solve(states_[0], b);
+        solve(states_[0], b, 0, 1);
         over(chunks_, [&](State& s, int64_t c) { apply(s, b, c); });
         correct(states_[0], b, [&](auto&& body) { over(chunks_, body); });
         if (a_.covariance_out != nullptr) {
@@ -218,46 +253,19 @@ class Forward {
     }
 
     // ---- rows shared by the batch
-    // ----------------------------------------------------------------- A = sum_i s_i g_i g_i': the
-    // products of rows are made once for a group of items. In float data every product of two
-    // weights and a variance is exact before it is added, and it is added in the same order, so an
-    // item gets the bits that it gets alone.
+    // A = sum_i s_i g_i g_i': the products of rows are made once for a group of items. In float
+    // data every product of two weights and a variance is exact before it is added, and it is added
+    // in the same order, so an item gets the bits that it gets alone.
     int64_t pair_count() const {
         return rank_ * (rank_ + 1) / 2;
-    }
-    State member(State& s, int64_t i) const {
-        State one = s;
-        one.partial = s.group.partial + i * chunks_ * partial_size();
-        one.inverse = s.group.inverse + i * rank_ * rank_;
-        one.flags = s.group.flags + i;
-        return one;
-    }
-    void items(State& s, int64_t first, int64_t count) const {
-        for (int64_t c = 0; c < chunks_; ++c) {
-            gram_items(s, first, count, c);
-        }
-        for (int64_t i = 0; i < count; ++i) {
-            State one = member(s, i);
-            solve(one, first + i);
-        }
-        for (int64_t c = 0; c < chunks_; ++c) {
-            for (int64_t i = 0; i < count; ++i) {
-                State one = member(s, i);
-                apply(one, first + i, c);
-            }
-        }
-        for (int64_t i = 0; i < count; ++i) {
-            State one = member(s, i);
-            correct_serially(one, first + i);
-        }
     }
 
     void gram_items(State& s, int64_t first, int64_t count, int64_t chunk) const {
         const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
         const Group& g = s.group;
         const T* none = nullptr;
-        clear(g.pair_lanes, product_lanes(group_items, pair_count(), false));
-        clear(g.row_lanes, product_lanes(group_items, rank_, false));
+        clear(g.pair_lanes, product_lanes(group_, pair_count(), false));
+        clear(g.row_lanes, product_lanes(group_, rank_, false));
         const Rows<T> weights = {a_.variance.item(first), a_.variance.stride, count};
         const Rows<T> values = {mean(first), a_.mean.stride, count};
         const Rows<double> wide = {g.rows, gram_run, rank_};
@@ -272,7 +280,7 @@ class Forward {
         double sums[tile_rows][padded_rank(pairwise_rank * (pairwise_rank + 1) / 2)];
         for (int64_t tile = 0; tile < tiles(count); ++tile) {
             const int64_t here = smaller<int64_t>(tile_rows, count - tile * tile_rows);
-            double* partial = g.partial + (tile * tile_rows * chunks_ + chunk) * partial_size();
+            double* partial = s.partial + (tile * tile_rows * chunks_ + chunk) * partial_size();
             const int64_t step = chunks_ * partial_size();
             product_sums(g.pair_lanes + tile * pair_tiles * tile_lanes, pair_tiles, sums);
             for (int64_t i = 0; i < here; ++i) {
@@ -408,18 +416,72 @@ class Forward {
 
     // ---- rank-sized algebra
     // ------------------------------------------------------------------------------------
-    void solve(State& s, int64_t b) const {
+    /// Items first + begin .. first + begin + count, which are members begin .. of the group.
+    void solve(State& s, int64_t first, int64_t begin, int64_t count) const {
+        if (lanes_) {
+            solve_lanes(s, first, begin, count);
+            return;
+        }
+        for (int64_t i = begin; i < begin + count; ++i) {
+            State one = member(s, i);
+            solve_alone(one, first + i);
+        }
+    }
+    void solve_alone(State& s, int64_t b) const {
         if (rank_ == 1 && lower_ && !a_.noise_is_matrix && solve_one(s, b)) {
             return;
         }
         with_rank(rank_, [&](auto rank) { solve_rank(s, b, rank); });
     }
 
+    /// One item per lane; items with nearly dependent rows or non-finite sums are solved alone.
+    void solve_lanes(State& s, int64_t first, int64_t begin, int64_t count) const {
+        LaneSystem system(s.systems, rank_);
+        double *a = reinterpret_cast<double*>(system.a), *e = reinterpret_cast<double*>(system.e);
+        for (int64_t lane = 0; lane < lane_items; ++lane) {
+            const int64_t i = begin + smaller(lane, count - 1), b = first + i;
+            const T *target = a_.target.item(b), *noise = a_.noise.item(b);
+            State one = member(s, i);
+            add_chunks(one, lane_items, a + lane, e + lane);
+            for (int64_t k = 0; k < rank_; ++k) {
+                double& right = e[k * lane_items + lane];
+                right = static_cast<double>(target[k]) - right;
+                a[k * (rank_ + 1) * lane_items + lane] += noise[k];
+            }
+        }
+        system.decompose(rank_);
+        system.solve(rank_, refinements);
+        const auto lane_of = [](const Vector<double>* v, int64_t lane) {
+            return reinterpret_cast<const double*>(v)[lane];
+        };
+        for (int64_t lane = 0; lane < count; ++lane) {
+            const int64_t b = first + begin + lane;
+            State one = member(s, begin + lane);
+            const double smallest = system.smallest[lane];
+            bool regular = smallest >= suspicious_pivot;
+            for (int64_t k = 0; k < rank_; ++k) {
+                const double x = lane_of(system.x + k, lane);
+                regular = regular && finite(x);
+                multipliers(b)[k] = x;
+                info(b)[k] = static_cast<std::int32_t>(RowStatus::used);
+                for (int64_t j = 0; j < rank_; ++j) {
+                    const int64_t at = k * rank_ + j;
+                    cholesky(b)[at] = j <= k ? lane_of(system.factor + at, lane) : 0;
+                    one.inverse[at] = j <= k ? lane_of(system.inverse + at, lane) : 0;
+                }
+            }
+            *one.flags = {sizeof(T) == 4 && smallest < benign_pivot, true};
+            if (!regular) {
+                solve_alone(one, b);
+            }
+        }
+    }
+
     template <typename Rank>
     void solve_rank(State& s, int64_t b, Rank rank) const {
         double *rhs = s.vectors, *alpha = multipliers(b), *work = s.vectors + rank;
         const T *target = a_.target.item(b), *noise = a_.noise.item(b);
-        add_chunks(s, rhs);
+        add_chunks(s, 1, s.gram, rhs);
         bool all_finite = true;
         for (int64_t k = 0; k < rank; ++k) {
             rhs[k] = static_cast<double>(target[k]) - rhs[k];
@@ -475,11 +537,11 @@ class Forward {
         }
     }
 
-    /// A and G m of the item, chunk after chunk with compensation.
-    void add_chunks(State& s, double* products) const {
+    /// A and G m of the item, chunk after chunk with compensation, into every stride-th place.
+    void add_chunks(const State& s, int64_t stride, double* gram, double* products) const {
         const int64_t square = rank_ * rank_;
         for (int64_t i = 0; i < square + rank_; ++i) {
-            double& out = i < square ? s.gram[i] : products[i - square];
+            double& out = i < square ? gram[i * stride] : products[(i - square) * stride];
             if (chunks_ == 1) {
                 out = s.partial[i];
                 continue;
@@ -987,7 +1049,9 @@ class Forward {
     const bool lower_;    // diagonal prior
     const bool by_item_;  // each item by one thread, or one item after another by all threads
     const int64_t slots_;
-    const bool pairwise_;  // rows shared by the batch: groups of items, products of rows made once
+    const bool pairwise_;  // rows shared by the batch: the products of rows are made once
+    const bool lanes_;     // systems of several items at once
+    const int64_t group_;  // items handled together
     Arena arena_;
     State* states_ = nullptr;
     State measured_ = {};

@@ -231,6 +231,18 @@ template <typename T>
 inline Vector<T> absolute(Vector<T> v) {
     return v < 0 ? -v : v;
 }
+inline Vector<double> square_root(Vector<double> v) {
+#if defined(__AVX512F__)
+    return (Vector<double>)_mm512_maskz_sqrt_pd(0xff, (__m512d)v);
+#elif defined(__AVX2__)
+    return (Vector<double>)_mm256_sqrt_pd((__m256d)v);
+#else
+    for (int i = 0; i < width<double>; ++i) {
+        v[i] = __builtin_sqrt(v[i]);
+    }
+    return v;
+#endif
+}
 /// Lanes added pairwise.
 inline double sum_lanes(Vector<double> v) {
     double lane[width<double>];

@@ -17,6 +17,9 @@ inline constexpr double epsilon = sizeof(T) == 4 ? 1.1920928955078125e-07 : epsi
 // too.
 inline constexpr double benign_pivot = 1e-3;
 
+// Smaller scaled pivots are worth a look at how much cancelled before a row is called dependent.
+inline constexpr double suspicious_pivot = 1e-4;
+
 inline bool finite(double x) {
     return x - x == 0;
 }
@@ -113,7 +116,6 @@ inline double factor_dropping(
     const double* gram, Rank rank, double* cholesky, double* dependence, double* column
 ) {
     const double threshold = pivot_rounding(rank);
-    constexpr double suspicious = 1e-4;  // smaller relative pivots are worth the coefficients
     double smallest = 1;
     for (int64_t k = 0; k < rank; ++k) {
         for (int64_t j = 0; j < rank; ++j) {
@@ -124,7 +126,7 @@ inline double factor_dropping(
         double* row = cholesky + k * rank;
         const double scale = gram[k * rank + k], remaining = row[k];
         double size = scale;
-        if (remaining < suspicious * scale) {
+        if (remaining < suspicious_pivot * scale) {
             for (int64_t j = 0; j < k; ++j) {
                 column[j] = row[j];
             }
