@@ -747,18 +747,6 @@ class Forward {
         }
     }
 
-    /// Calls step(vectors, full, p, live) for tile_vectors vectors of X at a time, then for one.
-    template <typename X, typename Step>
-    static void each_tile(int64_t begin, int64_t end, Step&& step) {
-        int64_t p = begin;
-        for (; p + tile_vectors * width<X> <= end; p += tile_vectors * width<X>) {
-            step(std::integral_constant<int, tile_vectors>{}, std::true_type{}, p, width<X>);
-        }
-        each_vector<width<X>>(end - p, [&](auto full, int64_t at, int live) {
-            step(std::integral_constant<int, 1>{}, full, p + at, live);
-        });
-    }
-
     void update_mean(State& s, int64_t b, int64_t begin, int64_t end) const {
         const double* alpha = multipliers(b);
         const T *m = mean(b), *v = variance(s, b), *from = source(b);

@@ -26,6 +26,9 @@ class Backward {
           chunks_(chunk_count(args.n)),
           diagonal_(args.cross.data == nullptr),
           sum_rows_(args.rows_shared && args.rows_out != nullptr && args.batch > 1),
+          points_only_(
+              diagonal_ && rank_ > 1 && args.rows_out == nullptr && args.grad_factor.data == nullptr
+          ),
           slots_(larger(executor.threads, 1)),
           arena_(workspace) {
         const int64_t pr = padded_rank(rank_);
@@ -40,6 +43,9 @@ class Backward {
             small.inverse = arena_.take<double>(square);
             small.adjoint = arena_.take<double>(square);
             small.a = arena_.take<double>(rank_);
+            for (double*& matrix : small.packed) {
+                matrix = points_only_ ? arena_.take<double>(pr * pr) : nullptr;
+            }
             if (workspace != nullptr) {
                 small_[i] = small;
             }
@@ -54,10 +60,10 @@ class Backward {
             s.products = arena_.take<double>(dot_lanes(rank_));
             s.square = arena_.take<double>(2 * square);
             for (double*& matrix : s.packed) {
-                matrix = arena_.take<double>(pr * pr);
+                matrix = points_only_ ? nullptr : arena_.take<double>(pr * pr);
             }
             for (double*& rows : s.points) {
-                rows = arena_.take<double>(pr * block);
+                rows = points_only_ ? nullptr : arena_.take<double>(pr * block);
             }
             s.sum = sum_rows_ ? arena_.take<double>(rank_ * block) : nullptr;
             if (workspace != nullptr) {
@@ -124,6 +130,7 @@ class Backward {
   private:
     struct Small {
         double *inverse, *adjoint, *a;
+        double* packed[2];  // both as points_only_ reads them
         bool wide;
     };
     struct Scratch {
@@ -314,6 +321,13 @@ class Backward {
         for (int64_t i = 0; i < square; ++i) {
             a_.noise_out[b * square + i] = static_cast<T>(small.adjoint[i]);
         }
+        if (points_only_) {
+            if (small.wide) {
+                pack_quadratic_forms<double>(s, small);
+            } else {
+                pack_quadratic_forms<T>(s, small);
+            }
+        }
     }
 
     double smallest_pivot(const double* l) const {
@@ -389,6 +403,12 @@ class Backward {
         const int64_t count = smaller(block, n_ - p);
         if (rank_ == 1) {
             points_one(s, small, b, p, p + count);
+        } else if (points_only_) {
+            if (small.wide) {
+                quadratic_forms<double>(small, b, p, p + count);
+            } else {
+                quadratic_forms<T>(small, b, p, p + count);
+            }
         } else if (small.wide) {
             points_block<double>(s, small, b, p, count);
         } else {
@@ -456,6 +476,70 @@ class Backward {
         if (p < end) {
             step(std::false_type{}, p, static_cast<int>(end - p));
         }
+    }
+
+    /// L^-1, and the triangle whose product with g has g' Ab g as its product with g.
+    template <typename X>
+    void pack_quadratic_forms(Scratch& s, Small& small) const {
+        for (int64_t i = 0; i < rank_; ++i) {
+            for (int64_t j = 0; j < rank_; ++j) {
+                const double value = small.adjoint[i * rank_ + j];
+                s.square[i * rank_ + j] = j < i ? 2 * value : j == i ? value : 0;
+            }
+        }
+        pack_matrix(small.inverse, rank_, reinterpret_cast<X*>(small.packed[0]));
+        pack_matrix(s.square, rank_, reinterpret_cast<X*>(small.packed[1]));
+    }
+
+    /// Gradients of mean and variance alone need no vectors but two quadratic forms per point:
+    /// mb = p - g . a,  sb = q + p (g . alpha) + g' Ab g - 2 q s |L^-1 g|^2.
+    template <typename X>
+    void quadratic_forms(const Small& small, int64_t b, int64_t begin, int64_t end) const {
+        const X* inverse = reinterpret_cast<const X*>(small.packed[0]);
+        const X* adjoint = reinterpret_cast<const X*>(small.packed[1]);
+        const double *alpha = a_.multipliers + b * rank_, *a = small.a;
+        const T *g = rows(b), *v = a_.variance.item(b);
+        const T *up = a_.grad_mean.item(b), *uq = a_.grad_variance.item(b);
+        T *mean_out = a_.mean_out + b * n_, *variance_out = a_.variance_out + b * n_;
+        each_tile<X>(begin, end, [&](auto tag, auto full, int64_t p, int live) {
+            constexpr int vectors = decltype(tag)::value;
+            constexpr bool is_full = decltype(full)::value;
+            using V = Vector<X>;
+            V lost[vectors] = {}, shift[vectors] = {}, form[vectors] = {}, gain[vectors] = {};
+            for (int64_t group = 0; group < tiles(rank_); ++group) {
+                const int64_t at = group * tile_rows * padded_rank(rank_);
+                V row[tile_rows][vectors];
+                multiply_lower<is_full>(inverse + at, group, rank_, g + p, n_, live, row);
+                for (int r = 0; r < tile_rows; ++r) {
+                    for (int j = 0; j < vectors; ++j) {
+                        lost[j] += row[r][j] * row[r][j];
+                    }
+                }
+                multiply_lower<is_full>(adjoint + at, group, rank_, g + p, n_, live, row);
+                for (int r = 0; r < tile_rows; ++r) {
+                    const int64_t k = group * tile_rows + r;
+                    if (k >= rank_) {
+                        break;
+                    }
+                    const X ak = static_cast<X>(a[k]), alphak = static_cast<X>(alpha[k]);
+                    for (int j = 0; j < vectors; ++j) {
+                        const V x = load_as<X, is_full>(g + k * n_ + p + j * width<X>, live);
+                        form[j] += row[r][j] * x;
+                        shift[j] += ak * x;
+                        gain[j] += alphak * x;
+                    }
+                }
+            }
+            for (int j = 0; j < vectors; ++j) {
+                const int64_t at = p + j * width<X>;
+                const V pm = load_as<X, is_full>(up + at, live);
+                const V q = load_as<X, is_full>(uq + at, live);
+                const V prior = load_as<X, is_full>(v + at, live);
+                store_as<is_full>(mean_out + at, pm - shift[j], live);
+                const V sum = pm * gain[j] + form[j] - 2 * (q * prior) * lost[j];
+                store_as<is_full>(variance_out + at, q + sum, live);
+            }
+        });
     }
 
     /// out (padded rank, block) = matrix x for packed points; only the columns that a triangle
@@ -608,6 +692,7 @@ class Backward {
     const Executor& executor_;
     const int64_t n_, rank_, chunks_;
     const bool diagonal_, sum_rows_;
+    const bool points_only_;  // gradients of mean and variance for a diagonal prior, nothing else
     bool by_item_ = false;
     const int64_t slots_;
     Arena arena_;

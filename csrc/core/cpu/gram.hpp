@@ -41,18 +41,6 @@ inline int64_t dot_lanes(int64_t rows) {
     return round_up(rows, larger<int64_t>(tile_rows, width<double>)) * width<double>;
 }
 
-/// Calls step(full, p, lanes) for the whole vectors of `count` points, then for what is left.
-template <int lanes, typename Step>
-inline void each_vector(int64_t count, Step&& step) {
-    int64_t p = 0;
-    for (; p + lanes <= count; p += lanes) {
-        step(std::true_type{}, p, lanes);
-    }
-    if (p < count) {
-        step(std::false_type{}, p, static_cast<int>(count - p));
-    }
-}
-
 /// One tile: lanes += left diag(weight) right' over `count` points; without a weight it is one.
 template <bool weighted, typename L, typename R, typename W>
 inline void product_tile(

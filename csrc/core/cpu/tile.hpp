@@ -19,6 +19,30 @@ inline constexpr int64_t padded_rank(int64_t rank) {
     return tiles(rank) * tile_rows;
 }
 
+/// Calls step(full, p, lanes) for the whole vectors of `count` points, then for what is left.
+template <int lanes, typename Step>
+inline void each_vector(int64_t count, Step&& step) {
+    int64_t p = 0;
+    for (; p + lanes <= count; p += lanes) {
+        step(std::true_type{}, p, lanes);
+    }
+    if (p < count) {
+        step(std::false_type{}, p, static_cast<int>(count - p));
+    }
+}
+
+/// Calls step(vectors, full, p, live) for tile_vectors vectors of X at a time, then for one.
+template <typename X, typename Step>
+inline void each_tile(int64_t begin, int64_t end, Step&& step) {
+    int64_t p = begin;
+    for (; p + tile_vectors * width<X> <= end; p += tile_vectors * width<X>) {
+        step(std::integral_constant<int, tile_vectors>{}, std::true_type{}, p, width<X>);
+    }
+    each_vector<width<X>>(end - p, [&](auto full, int64_t at, int live) {
+        step(std::integral_constant<int, 1>{}, full, p + at, live);
+    });
+}
+
 /// Small matrices as the tiles read them: for each group of 4 rows, column after column, 4 entries
 /// each. `columns_of(group)` entries are kept: all of them, or those up to the diagonal of a lower
 /// triangle.
