@@ -17,9 +17,6 @@ namespace {
 // Rows shared by the batch are handled for this many items at once, up to this rank: beyond it the
 // products of rows outgrow the cache.
 constexpr int64_t shared_items = 32;
-// Items with rows of their own are handled together, for their small systems, as long as what pass
-// 1 has read is still here for pass 2.
-constexpr int64_t cache_bytes = 512 << 10;
 constexpr int64_t pairwise_rank = 16;
 constexpr int correction_limit = 6;
 constexpr int refinements =
@@ -81,6 +78,7 @@ class Forward {
             state.packed = arena_.take<double>(pr * pr);
             state.gain = arena_.take<double>(rank_);
             state.four = arena_.take<T>(tile_rows * rank_);
+            state.points = arena_.take<T>(rank_ >= copied_rank ? rank_ * copied_points : 0);
             if (pairwise_) {
                 state.group.rows = arena_.take<double>(rank_ * gram_run);
                 state.group.pairs = arena_.take<double>(pair_count() * gram_run);
@@ -133,7 +131,7 @@ class Forward {
         T *diagonal, *left_packed;                       // dense prior only
         double* wide_mean;                               // float data only
         double *lanes, *dots, *packed, *gain, *systems;  // scratch of one thread
-        T* four;
+        T *four, *points;
     };
     // Partial sums of a chunk: A, then G m; the correction passes reuse them for (high, low,
     // magnitude).
@@ -172,13 +170,7 @@ class Forward {
         if (!by_item_ || !lanes_ || a_.covariance_out != nullptr) {
             return 1;
         }
-        const int64_t bytes = (rank_ + 4) * n_ * static_cast<int64_t>(sizeof(T));
-        int64_t wanted = lane_items;
-        if (pairwise_) {
-            wanted = shared_items;
-        } else if (bytes <= cache_bytes) {  // larger ones are read twice from memory anyway
-            wanted = larger<int64_t>(1, smaller(lane_items, cache_bytes / bytes));
-        }
+        const int64_t wanted = pairwise_ ? shared_items : items_in_cache(n_, rank_ + 4, sizeof(T));
         return smaller(wanted, (a_.batch + slots_ - 1) / slots_);
     }
     State member(State& s, int64_t i) const {
@@ -260,7 +252,7 @@ class Forward {
         return rank_ * (rank_ + 1) / 2;
     }
 
-    void gram_items(State& s, int64_t first, int64_t count, int64_t chunk) const {
+    PHYSCON_KERNEL void gram_items(State& s, int64_t first, int64_t count, int64_t chunk) const {
         const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
         const Group& g = s.group;
         const T* none = nullptr;
@@ -348,7 +340,7 @@ class Forward {
 
     // ---- pass 1: A and G m
     // -------------------------------------------------------------------------------------
-    void gram(State& s, int64_t b, int64_t chunk) const {
+    PHYSCON_KERNEL void gram(State& s, int64_t b, int64_t chunk) const {
         double* partial = s.partial + chunk * partial_size();
         const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
         if (rank_ == 1) {
@@ -382,7 +374,9 @@ class Forward {
         }
     }
 
-    void gram_one(State& s, int64_t b, int64_t begin, int64_t end, double* partial) const {
+    PHYSCON_KERNEL void gram_one(
+        State& s, int64_t b, int64_t begin, int64_t end, double* partial
+    ) const {
         const T *g = rows(b), *c = lower_ ? variance(s, b) : cross(b), *m = mean(b);
         Vector<double> total = {}, product = {};
         const auto add =
@@ -689,7 +683,7 @@ class Forward {
         }
     }
 
-    void apply_one(State& s, int64_t b, int64_t begin, int64_t end) const {
+    PHYSCON_KERNEL void apply_one(State& s, int64_t b, int64_t begin, int64_t end) const {
         const T *g = rows(b), *c = lower_ ? g : cross(b), *v = variance(s, b), *m = mean(b);
         T *mean_out = a_.mean_out + b * n_, *variance_out = a_.variance_out + b * n_;
         T* factor = a_.factor_out == nullptr ? nullptr : a_.factor_out + b * n_;
@@ -738,18 +732,23 @@ class Forward {
     void apply_blocks(State& s, int64_t b, int64_t begin, int64_t end) const {
         X* packed = reinterpret_cast<X*>(s.packed);
         pack_matrix(s.inverse, rank_, packed);
-        for (int64_t p = begin; p < end; p += gram_run) {
-            const int64_t stop = smaller(p + gram_run, end);
-            update_mean(s, b, p, stop);
-            if (update_variance(s, b, p, stop, packed)) {
+        const Rows<T> all = {source(b), n_, rank_};
+        const int64_t step = pass_points(rank_);
+        for (int64_t p = begin; p < end; p += step) {
+            const int64_t stop = smaller(p + step, end);
+            const Rows<T> x = nearby(all.from(p), stop - p, s.points);
+            update_mean(s, b, p, stop, x);
+            if (update_variance(s, b, p, stop, packed, x)) {
                 repair_variance(s, b, p, stop);
             }
         }
     }
 
-    void update_mean(State& s, int64_t b, int64_t begin, int64_t end) const {
+    PHYSCON_KERNEL void update_mean(
+        State& s, int64_t b, int64_t begin, int64_t end, const Rows<T>& x
+    ) const {
         const double* alpha = multipliers(b);
-        const T *m = mean(b), *v = variance(s, b), *from = source(b);
+        const T *m = mean(b), *v = variance(s, b);
         T* out = a_.mean_out + b * n_;
         each_tile<double>(begin, end, [&](auto tag, auto full, int64_t p, int live) {
             constexpr int vectors = decltype(tag)::value;
@@ -757,7 +756,8 @@ class Forward {
             Vector<double> sum[vectors] = {};
             for (int64_t k = 0; k < rank_; ++k) {
                 for (int j = 0; j < vectors; ++j) {
-                    const T* at = from + k * n_ + p + j * width<double>;
+                    const T* at = x.data + k * x.stride + (p - begin) + j * width<double>;
+                    prefetch(at + gram_run);
                     sum[j] += alpha[k] * load_as<double, is_full>(at, live);
                 }
             }
@@ -773,8 +773,10 @@ class Forward {
 
     /// True when a cell lost more than 90 % of its variance, where the subtraction cancels.
     template <typename X>
-    bool update_variance(State& s, int64_t b, int64_t begin, int64_t end, const X* packed) const {
-        const T *v = variance(s, b), *from = source(b);
+    PHYSCON_KERNEL bool update_variance(
+        State& s, int64_t b, int64_t begin, int64_t end, const X* packed, const Rows<T>& x
+    ) const {
+        const T* v = variance(s, b);
         T* out = a_.variance_out + b * n_;
         T* factor = a_.factor_out == nullptr ? nullptr : a_.factor_out + b * rank_ * n_;
         Vector<X> cancels = {};
@@ -788,7 +790,9 @@ class Forward {
             for (int64_t group = 0; group < tiles(rank_); ++group) {
                 Vector<X> row[tile_rows][vectors];
                 const X* four = packed + group * tile_rows * padded_rank(rank_);
-                multiply_lower<is_full>(four, group, rank_, from + p, n_, live, row);
+                multiply_lower<is_full>(
+                    four, group, rank_, x.data + (p - begin), x.stride, live, row
+                );
                 for (int r = 0; r < tile_rows; ++r) {
                     for (int j = 0; j < vectors; ++j) {
                         square[j] += row[r][j] * row[r][j];

@@ -9,6 +9,7 @@
 //   colsum(Cb * G),  Gb = -a m' + Ab C + Cb diag(s)
 // Dropped rows have zero rows and columns in W, so they receive zero gradients.
 #include "gram.hpp"
+#include "lanes.hpp"
 #include "parallel.hpp"
 #include "small.hpp"
 
@@ -29,13 +30,15 @@ class Backward {
           points_only_(
               diagonal_ && rank_ > 1 && args.rows_out == nullptr && args.grad_factor.data == nullptr
           ),
+          lanes_(rank_ >= 2 && rank_ <= lane_rank && args.grad_factor.data == nullptr),
           slots_(larger(executor.threads, 1)),
+          by_item_(!sum_rows_ && (args.batch >= slots_ || chunks_ == 1)),
+          group_(group_size()),
           arena_(workspace) {
         const int64_t pr = padded_rank(rank_);
         const int64_t square = rank_ * rank_;
         const bool factor = args.grad_factor.data != nullptr;
-        by_item_ = !sum_rows_ && (args.batch >= slots_ || chunks_ == 1);
-        const int64_t kept = sum_rows_ ? args.batch : by_item_ ? slots_ : 1;
+        const int64_t kept = sum_rows_ ? args.batch : by_item_ ? slots_ * group_ : 1;
         small_ = arena_.take<Small>(kept);
         scratch_ = arena_.take<Scratch>(slots_);
         for (int64_t i = 0; i < kept; ++i) {
@@ -50,20 +53,20 @@ class Backward {
                 small_[i] = small;
             }
         }
-        const int64_t partials = by_item_ ? slots_ : 1;
-        double* partial = arena_.take<double>(partials * chunks_ * partial_size());
+        partial_ = arena_.take<double>((by_item_ ? slots_ : 1) * group_ * chunks_ * partial_size());
         for (int64_t i = 0; i < slots_; ++i) {
             Scratch s;
-            s.partial = by_item_ ? partial + i * chunks_ * partial_size() : partial;
             s.lanes = arena_.take<double>(gram_lanes(rank_, true));
             s.factor_lanes = factor ? arena_.take<double>(gram_lanes(rank_, false)) : nullptr;
             s.products = arena_.take<double>(dot_lanes(rank_));
             s.square = arena_.take<double>(2 * square);
+            s.systems = lanes_ ? arena_.take<double>(LaneAdjoint::doubles(rank_)) : nullptr;
             for (double*& matrix : s.packed) {
                 matrix = points_only_ ? nullptr : arena_.take<double>(pr * pr);
             }
             for (double*& rows : s.points) {
-                rows = points_only_ ? nullptr : arena_.take<double>(pr * block);
+                const bool used = !points_only_ || &rows == s.points;
+                rows = used ? arena_.take<double>(pr * block) : nullptr;
             }
             s.sum = sum_rows_ ? arena_.take<double>(rank_ * block) : nullptr;
             if (workspace != nullptr) {
@@ -80,30 +83,40 @@ class Backward {
         if (a_.batch == 0) {
             return;
         }
+        const int64_t groups = (a_.batch + group_ - 1) / group_;
         if (by_item_) {
-            run_indices(executor_, a_.batch, [&](int64_t slot, int64_t b) {
+            run_indices(executor_, groups, [&](int64_t slot, int64_t g) {
                 Scratch& s = scratch_[slot];
-                for (int64_t c = 0; c < chunks_; ++c) {
-                    reduce(s, b, c);
+                const int64_t first = g * group_, count = smaller(group_, a_.batch - first);
+                const Group group = {first, count, small_ + slot * group_, partial(slot * group_)};
+                for (int64_t i = 0; i < count; ++i) {
+                    for (int64_t c = 0; c < chunks_; ++c) {
+                        reduce(s, group, i, c);
+                    }
                 }
-                solve(s, small_[slot], b);
-                for (int64_t p = 0; p < n_; p += block) {
-                    points(s, small_[slot], b, p);
+                solve(s, group);
+                for (int64_t i = 0; i < count; ++i) {
+                    for (int64_t p = 0; p < n_; p += block) {
+                        points(s, group.small[i], first + i, p);
+                    }
                 }
             });
             return;
         }
-        for (int64_t b = 0; b < a_.batch; ++b) {
-            Small& small = small_[sum_rows_ ? b : 0];
-            run_indices(executor_, chunks_, [&](int64_t slot, int64_t c) {
-                reduce(scratch_[slot], b, c);
-            });
-            solve(scratch_[0], small, b);
+        for (int64_t g = 0; g < groups; ++g) {
+            const int64_t first = g * group_, count = smaller(group_, a_.batch - first);
+            const Group group = {first, count, small_ + (sum_rows_ ? first : 0), partial(0)};
+            for (int64_t i = 0; i < count; ++i) {
+                run_indices(executor_, chunks_, [&](int64_t slot, int64_t c) {
+                    reduce(scratch_[slot], group, i, c);
+                });
+            }
+            solve(scratch_[0], group);
             if (sum_rows_) {
                 continue;
             }
             run_indices(executor_, blocks(), [&](int64_t slot, int64_t i) {
-                points(scratch_[slot], small, b, i * block);
+                points(scratch_[slot], group.small[0], first, i * block);
             });
         }
         if (!sum_rows_) {
@@ -134,12 +147,29 @@ class Backward {
         bool wide;
     };
     struct Scratch {
-        double* partial;
-        double *lanes, *factor_lanes, *products, *square;
+        double *lanes, *factor_lanes, *products, *square, *systems;
         double* packed[3];
         double* points[5];
         double* sum;
     };
+    /// Items handled together, for their small systems.
+    struct Group {
+        int64_t first, count;
+        Small* small;
+        double* partial;
+    };
+    int64_t group_size() const {
+        if (!lanes_ || !(sum_rows_ || by_item_)) {
+            return 1;
+        }
+        const int64_t threads = sum_rows_ ? 1 : slots_;
+        return smaller(
+            items_in_cache(n_, rank_ + 6, sizeof(T)), (a_.batch + threads - 1) / threads
+        );
+    }
+    double* partial(int64_t member) const {
+        return partial_ + member * chunks_ * partial_size();
+    }
     // Per chunk: C diag(q) C', C p, Vb C'.
     int64_t partial_size() const {
         return 2 * rank_ * rank_ + rank_;
@@ -156,8 +186,9 @@ class Backward {
 
     // ---- pass 1
     // ------------------------------------------------------------------------------------------------
-    void reduce(Scratch& s, int64_t b, int64_t chunk) const {
-        double* partial = s.partial + chunk * partial_size();
+    void reduce(Scratch& s, const Group& group, int64_t i, int64_t chunk) const {
+        const int64_t b = group.first + i;
+        double* partial = group.partial + (i * chunks_ + chunk) * partial_size();
         const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
         if (rank_ == 1) {
             reduce_one(b, begin, end, partial);
@@ -194,7 +225,7 @@ class Backward {
     }
 
     template <typename W>
-    void reduce_run(
+    PHYSCON_KERNEL void reduce_run(
         Scratch& s,
         int64_t b,
         const Rows<T>& c,
@@ -242,7 +273,7 @@ class Backward {
         return a_.grad_factor.data == nullptr ? nullptr : a_.grad_factor.item(b);
     }
 
-    void reduce_one(int64_t b, int64_t begin, int64_t end, double* partial) const {
+    PHYSCON_KERNEL void reduce_one(int64_t b, int64_t begin, int64_t end, double* partial) const {
         const T *g = source(b), *v = diagonal_ ? a_.variance.item(b) : nullptr;
         const T *up = a_.grad_mean.item(b), *uq = a_.grad_variance.item(b), *uv = grad_factor(b);
         Vector<double> squares = {}, product = {}, mixed = {};
@@ -274,15 +305,74 @@ class Backward {
 
     // ---- rank-sized algebra
     // ------------------------------------------------------------------------------------
-    void solve(Scratch& s, Small& small, int64_t b) const {
-        const int64_t square = rank_ * rank_;
-        const double *l = a_.cholesky + b * square, *alpha = a_.multipliers + b * rank_;
-        double *sums = s.partial, *work = s.square, *product = s.square + square;
-        for (int64_t c = 1; c < chunks_; ++c) {
-            for (int64_t i = 0; i < partial_size(); ++i) {
-                sums[i] += s.partial[c * partial_size() + i];
+    void solve(Scratch& s, const Group& group) const {
+        for (int64_t i = 0; i < group.count; ++i) {
+            double* sums = group.partial + i * chunks_ * partial_size();
+            for (int64_t c = 1; c < chunks_; ++c) {
+                for (int64_t j = 0; j < partial_size(); ++j) {
+                    sums[j] += sums[c * partial_size() + j];
+                }
             }
         }
+        for (int64_t i = 0; i < group.count; i += lanes_ ? lane_items : 1) {
+            if (lanes_) {
+                solve_lanes(s, group, i, smaller(group.count - i, lane_items));
+            } else {
+                solve_alone(s, group, i);
+            }
+        }
+        for (int64_t i = 0; i < group.count; ++i) {
+            finish(s, group.small[i], group.first + i);
+        }
+    }
+
+    /// One item per lane; items with nearly dependent rows are solved alone.
+    void solve_lanes(Scratch& s, const Group& group, int64_t begin, int64_t count) const {
+        const int64_t square = rank_ * rank_;
+        LaneAdjoint system(s.systems, rank_);
+        const auto put = [](Vector<double>* to, int64_t lane, const double* from, int64_t size) {
+            double* values = reinterpret_cast<double*>(to) + lane;
+            for (int64_t i = 0; i < size; ++i) {
+                values[i * lane_items] = from[i];
+            }
+        };
+        for (int64_t lane = 0; lane < lane_items; ++lane) {
+            const int64_t i = begin + smaller(lane, count - 1), b = group.first + i;
+            const double* sums = group.partial + i * chunks_ * partial_size();
+            put(system.factor, lane, a_.cholesky + b * square, square);
+            put(system.alpha, lane, a_.multipliers + b * rank_, rank_);
+            put(system.sums, lane, sums, square);
+            put(system.a, lane, sums + square, rank_);
+        }
+        system.solve(rank_);
+        for (int64_t lane = 0; lane < count; ++lane) {
+            Small& small = group.small[begin + lane];
+            if (!(system.smallest[lane] >= suspicious_pivot)) {
+                solve_alone(s, group, begin + lane);
+                continue;
+            }
+            small.wide = sizeof(T) == 8 || system.smallest[lane] < benign_pivot;
+            const auto get = [&](const Vector<double>* from, int64_t i) {
+                return reinterpret_cast<const double*>(from)[i * lane_items + lane];
+            };
+            for (int64_t k = 0; k < rank_; ++k) {
+                small.a[k] = get(system.a, k);
+                for (int64_t j = 0; j <= k; ++j) {
+                    const int64_t at = k * rank_ + j, mirror = j * rank_ + k;
+                    small.inverse[mirror] = 0;
+                    small.inverse[at] = get(system.inverse, at);
+                    small.adjoint[at] = small.adjoint[mirror] = get(system.adjoint, at);
+                }
+            }
+        }
+    }
+
+    void solve_alone(Scratch& s, const Group& group, int64_t i) const {
+        const int64_t square = rank_ * rank_, b = group.first + i;
+        Small& small = group.small[i];
+        const double *l = a_.cholesky + b * square, *alpha = a_.multipliers + b * rank_;
+        const double* sums = group.partial + i * chunks_ * partial_size();
+        double *work = s.square, *product = s.square + square;
         invert_lower(l, rank_, small.inverse);
         small.wide = sizeof(T) == 8 || smallest_pivot(l) < benign_pivot;
         for (int64_t k = 0; k < rank_; ++k) {
@@ -315,6 +405,11 @@ class Backward {
                 small.adjoint[j * rank_ + i] = value;
             }
         }
+    }
+
+    /// Gradients of target and noise, and what pass 2 reads.
+    void finish(Scratch& s, Small& small, int64_t b) const {
+        const int64_t square = rank_ * rank_;
         for (int64_t k = 0; k < rank_; ++k) {
             a_.target_out[b * rank_ + k] = static_cast<T>(small.a[k]);
         }
@@ -405,9 +500,9 @@ class Backward {
             points_one(s, small, b, p, p + count);
         } else if (points_only_) {
             if (small.wide) {
-                quadratic_forms<double>(small, b, p, p + count);
+                quadratic_forms<double>(s, small, b, p, p + count);
             } else {
-                quadratic_forms<T>(small, b, p, p + count);
+                quadratic_forms<T>(s, small, b, p, p + count);
             }
         } else if (small.wide) {
             points_block<double>(s, small, b, p, count);
@@ -416,7 +511,9 @@ class Backward {
         }
     }
 
-    void points_one(Scratch& s, const Small& small, int64_t b, int64_t begin, int64_t end) const {
+    PHYSCON_KERNEL void points_one(
+        Scratch& s, const Small& small, int64_t b, int64_t begin, int64_t end
+    ) const {
         const T *g = rows(b), *c = diagonal_ ? nullptr : a_.cross.item(b);
         const T *v = diagonal_ ? a_.variance.item(b) : nullptr, *m = a_.mean.item(b);
         const T *up = a_.grad_mean.item(b), *uq = a_.grad_variance.item(b), *uv = grad_factor(b);
@@ -494,28 +591,34 @@ class Backward {
     /// Gradients of mean and variance alone need no vectors but two quadratic forms per point:
     /// mb = p - g . a,  sb = q + p (g . alpha) + g' Ab g - 2 q s |L^-1 g|^2.
     template <typename X>
-    void quadratic_forms(const Small& small, int64_t b, int64_t begin, int64_t end) const {
+    PHYSCON_KERNEL void quadratic_forms(
+        Scratch& s, const Small& small, int64_t b, int64_t begin, int64_t end
+    ) const {
         const X* inverse = reinterpret_cast<const X*>(small.packed[0]);
         const X* adjoint = reinterpret_cast<const X*>(small.packed[1]);
         const double *alpha = a_.multipliers + b * rank_, *a = small.a;
-        const T *g = rows(b), *v = a_.variance.item(b);
+        const T* v = a_.variance.item(b);
         const T *up = a_.grad_mean.item(b), *uq = a_.grad_variance.item(b);
         T *mean_out = a_.mean_out + b * n_, *variance_out = a_.variance_out + b * n_;
+        const Rows<T> g = nearby(
+            Rows<T>{rows(b) + begin, n_, rank_}, end - begin, reinterpret_cast<T*>(s.points[0])
+        );
         each_tile<X>(begin, end, [&](auto tag, auto full, int64_t p, int live) {
             constexpr int vectors = decltype(tag)::value;
             constexpr bool is_full = decltype(full)::value;
             using V = Vector<X>;
+            const T* x = g.data + (p - begin);
             V lost[vectors] = {}, shift[vectors] = {}, form[vectors] = {}, gain[vectors] = {};
             for (int64_t group = 0; group < tiles(rank_); ++group) {
                 const int64_t at = group * tile_rows * padded_rank(rank_);
                 V row[tile_rows][vectors];
-                multiply_lower<is_full>(inverse + at, group, rank_, g + p, n_, live, row);
+                multiply_lower<is_full>(inverse + at, group, rank_, x, g.stride, live, row);
                 for (int r = 0; r < tile_rows; ++r) {
                     for (int j = 0; j < vectors; ++j) {
                         lost[j] += row[r][j] * row[r][j];
                     }
                 }
-                multiply_lower<is_full>(adjoint + at, group, rank_, g + p, n_, live, row);
+                multiply_lower<is_full>(adjoint + at, group, rank_, x, g.stride, live, row);
                 for (int r = 0; r < tile_rows; ++r) {
                     const int64_t k = group * tile_rows + r;
                     if (k >= rank_) {
@@ -523,10 +626,10 @@ class Backward {
                     }
                     const X ak = static_cast<X>(a[k]), alphak = static_cast<X>(alpha[k]);
                     for (int j = 0; j < vectors; ++j) {
-                        const V x = load_as<X, is_full>(g + k * n_ + p + j * width<X>, live);
-                        form[j] += row[r][j] * x;
-                        shift[j] += ak * x;
-                        gain[j] += alphak * x;
+                        const V gk = load_as<X, is_full>(x + k * g.stride + j * width<X>, live);
+                        form[j] += row[r][j] * gk;
+                        shift[j] += ak * gk;
+                        gain[j] += alphak * gk;
                     }
                 }
             }
@@ -570,7 +673,9 @@ class Backward {
     }
 
     template <typename X>
-    void points_block(Scratch& s, const Small& small, int64_t b, int64_t p, int64_t count) const {
+    PHYSCON_KERNEL void points_block(
+        Scratch& s, const Small& small, int64_t b, int64_t p, int64_t count
+    ) const {
         X *inverse = reinterpret_cast<X*>(s.packed[0]),
           *transposed = reinterpret_cast<X*>(s.packed[1]);
         X* adjoint = reinterpret_cast<X*>(s.packed[2]);
@@ -693,10 +798,13 @@ class Backward {
     const int64_t n_, rank_, chunks_;
     const bool diagonal_, sum_rows_;
     const bool points_only_;  // gradients of mean and variance for a diagonal prior, nothing else
-    bool by_item_ = false;
+    const bool lanes_;        // systems of several items at once
     const int64_t slots_;
+    const bool by_item_;   // each item by one thread
+    const int64_t group_;  // items handled together
     Arena arena_;
     Small* small_ = nullptr;
+    double* partial_ = nullptr;
     Scratch* scratch_ = nullptr;
 };
 

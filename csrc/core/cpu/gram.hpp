@@ -28,6 +28,31 @@ struct Rows {
     }
 };
 
+/// Points of many rows at a time that are copied side by side before they are read more than once:
+/// more rows than the hardware follows as streams.
+inline constexpr int64_t copied_rank = 17;
+inline constexpr int64_t copied_points = 128;
+inline constexpr int64_t pass_points(int64_t rank) {
+    return rank >= copied_rank ? copied_points : gram_run;
+}
+/// `count` points of the rows, in place or, for many rows, copied to `buffer`.
+template <typename T>
+inline Rows<T> nearby(const Rows<T>& rows, int64_t count, T* buffer) {
+    if (rows.count < copied_rank) {
+        return rows;
+    }
+    for (int64_t k = 0; k < rows.count; ++k) {
+        const T* from = rows.data + k * rows.stride;
+        T* to = buffer + k * copied_points;
+        each_vector<width<T>>(count, [&](auto full, int64_t p, int live) {
+            constexpr bool is_full = decltype(full)::value;
+            prefetch(from + p + copied_points);
+            store_lanes<is_full>(to + p, load_lanes<is_full>(from + p, live), live);
+        });
+    }
+    return {buffer, copied_points, rows.count};
+}
+
 /// Doubles in the accumulators of all 4 x 4 tiles of left right' (or its lower tiles only).
 inline int64_t product_lanes(int64_t left_rows, int64_t right_rows, bool lower) {
     const int64_t rows = tiles(left_rows), columns = tiles(right_rows);

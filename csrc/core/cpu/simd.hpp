@@ -18,6 +18,9 @@
 #error "PHYSCON_ISA_NAMESPACE must name the instruction set of this translation unit"
 #endif
 
+// Keeps the loops of one kernel together: inlined into their callers, gcc spills the tiles.
+#define PHYSCON_KERNEL [[gnu::noinline]]
+
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 
 using std::int32_t;
