@@ -59,6 +59,43 @@ def test_every_equation_makes_a_file_that_passes_the_check(
     assert json.loads(json.dumps(facts)) == facts
 
 
+@pytest.mark.parametrize("name", pde.EQUATIONS)
+def test_the_solvers_make_files_that_pass_the_check_and_come_near_the_exact_ones(
+    tmp_path: Path, name: str
+) -> None:
+    solved, exact = tmp_path / "solved.h5", tmp_path / "exact.h5"
+    size = {"cells": 24, "times": 5, "dtype": "float64"}
+    make(solved, name, 2, route="fv", **size)
+    found = data.check(solved)
+    assert found.ok, [str(f) for f in found.findings]
+    assert data.describe(solved)["config"]["route"] == "fv"
+    if name == "cavity":
+        with h5py.File(solved) as file:
+            lid = file["/parameters/lid"][...]
+            np.testing.assert_allclose(file["/conserved/vorticity/total"][:, -1], -lid, rtol=1e-13)
+            assert file["/vectors/velocity"].shape == (2, 5, 24, 24, 2)
+            inside = np.diff(file["/fields/u"][...], axis=2) + np.diff(
+                file["/fields/v"][...], axis=3
+            )
+            assert np.abs(inside).max() < 1e-13  # no volume is lost
+        return
+    make(exact, name, 2, **size)
+    with h5py.File(solved) as a, h5py.File(exact) as b:
+        u, v = a["/fields/u"][...], b["/fields/u"][...]
+        assert np.abs(u - v).mean() <= 0.02 * np.abs(v).max()
+        for path in ("/parameters", "/grid", "/time"):
+            for key in a[path]:
+                assert np.array_equal(a[f"{path}/{key}"][...], b[f"{path}/{key}"][...])
+
+
+def test_solved_files_have_the_same_bytes_for_any_number_of_workers(tmp_path: Path) -> None:
+    for name in ("cavity", "burgers"):
+        one, two = tmp_path / f"{name}1.h5", tmp_path / f"{name}2.h5"
+        make(one, name, 9, route="fv", workers=1)
+        make(two, name, 9, route="fv", workers=2)
+        assert digest(one) == digest(two)
+
+
 def test_a_file_holds_what_the_exact_solution_says(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     make(path, "stefan", 4, dtype="float64", points=True)
@@ -297,7 +334,10 @@ def test_the_log_tells_the_run(tmp_path: Path) -> None:
         ({"dtype": "int8"}, "expected dtype to be float32 or float64, got 'int8'"),
         ({"split": {"train": -1.0}}, "expected split to hold shares >= 0"),
         ({"times": [0.0, 2.0]}, r"expected times up to .* sample 0 \(Stefan, u\* = .*\), got 2"),
-        ({"name": "wave", "points": True}, "expected point values of wave, which has none"),
+        ({"name": "wave", "points": True}, "expected point values of wave by the route exact"),
+        ({"route": "fv", "points": True}, "point values of stefan by the route fv, which has none"),
+        ({"route": "exakt"}, "expected route to be exact or fv for stefan, got 'exakt'"),
+        ({"name": "cavity", "route": "exact"}, "expected route to be fv for cavity, got 'exact'"),
     ],
 )
 def test_bad_settings_are_named_before_a_file_is_made(

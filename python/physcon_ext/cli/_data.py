@@ -55,6 +55,9 @@ def generate(
     points: Annotated[
         bool, typer.Option("--points", help="Store point values on the faces too (1-D).")
     ] = False,
+    route: Annotated[
+        str | None, typer.Option(help="exact or fv; exact where it exists by default.")
+    ] = None,
     as_json: Annotated[bool, _JSON] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
@@ -81,6 +84,7 @@ def generate(
                 resume=resume,
                 dtype=dtype,
                 points=points,
+                route=route,
                 progress=progress,
             )
         except KeyboardInterrupt as error:

@@ -35,7 +35,7 @@ from physcon_ext.data.layout import (
 )
 from physcon_ext.data.records import Column, Grid, exact_record, make_grid
 from physcon_ext.data.streams import SampleStream, sample_seed
-from physcon_ext.pde import Equation, equation
+from physcon_ext.pde import Equation, Problem, Wave, equation
 
 
 SPLIT = {"train": 0.8, "valid": 0.1, "test": 0.1}
@@ -95,12 +95,18 @@ class _Plan:
     seed: int
     dtype: str
     points: bool
+    route: str
 
     def equation(self, index: int) -> Equation:
         return self.kind.draw(SampleStream(sample_seed(self.seed, index)), self.ranges)
 
     def columns(self, index: int) -> list[Column]:
-        return exact_record(self.equation(index), self.grid, self.points)
+        drawn = self.equation(index)
+        if self.route == "exact":
+            return exact_record(drawn, self.grid, self.points)
+        from physcon_ext.data.solved import solved_record
+
+        return solved_record(drawn, self.grid)
 
     def parts(self, index: int) -> tuple[list[bytes], list[int]]:
         """Raw numbers of each dataset of a sample, and their checksums."""
@@ -122,6 +128,7 @@ def generate(
     resume: bool = False,
     dtype: str = "float32",
     points: bool = False,
+    route: str | None = None,
     split: Mapping[str, float] | None = None,
     log: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -143,7 +150,10 @@ def generate(
             it if there is none.
         dtype: ``"float32"`` or ``"float64"``, of fields and fluxes; grids, parameters and totals
             are always float64. Everything is computed in float64.
-        points: Also store the point values on the faces (one-dimensional equations).
+        points: Also store the point values on the faces (one-dimensional exact solutions).
+        route: ``"exact"``: from the exact solution; ``"fv"``: by the default scheme of
+            :mod:`physcon_ext.fv`, started from the exact cell averages. ``exact`` where it exists
+            when None.
         split: Shares of consecutive samples by name of the part; 0.8, 0.1, 0.1 for ``train``,
             ``valid``, ``test`` by default.
         log: One JSON object a line; ``FILE.log.jsonl`` when None.
@@ -184,7 +194,9 @@ def generate(
     threads = torch.get_num_threads() if workers is None else workers
     if threads < 1:
         raise ValueError(f"generate: expected workers to be >= 1, got {threads}")
-    plan, parts = _plan(equation_name, samples, cells, times, params, seed, dtype, points, split)
+    plan, parts = _plan(
+        equation_name, samples, cells, times, params, seed, dtype, points, route, split
+    )
     log_path = path.with_name(path.name + ".log.jsonl") if log is None else Path(log)
     pattern = plan.columns(0)
     missing = _prepare(path, plan, parts, pattern, samples, resume)
@@ -229,6 +241,7 @@ def _plan(
     seed: int,
     dtype: str,
     points: bool,
+    route: str | None,
     split: Mapping[str, float] | None,
 ) -> tuple[_Plan, dict[str, NDArray[np.int64]]]:
     kind = equation(name)
@@ -237,9 +250,10 @@ def _plan(
             raise ValueError(f"generate: expected {word} to be >= {least}, got {value}")
     if dtype not in ("float32", "float64"):
         raise ValueError(f"generate: expected dtype to be float32 or float64, got {dtype!r}")
+    chosen = _route(kind, route, points)
     moments = _times(kind, times)
     grid = make_grid(kind(), kind.usual_cells if cells is None else cells, moments)
-    plan = _Plan(kind, kind.ranges(params), grid, seed, dtype, points)
+    plan = _Plan(kind, kind.ranges(params), grid, seed, dtype, points, chosen)
     last = moments[-1].item()
     for index in range(samples):
         drawn = plan.equation(index)
@@ -250,6 +264,20 @@ def _plan(
                 f"range of parameters"
             )
     return plan, _parts(samples, SPLIT if split is None else split)
+
+
+def _route(kind: type[Equation], route: str | None, points: bool) -> str:
+    known = ("exact", "fv") if issubclass(kind, (Problem, Wave)) else ("fv",)
+    chosen = known[0] if route is None else route
+    if chosen not in known:
+        raise ValueError(
+            f"generate: expected route to be {' or '.join(known)} for {kind.name}, got {chosen!r}"
+        )
+    if points and not (chosen == "exact" and issubclass(kind, Problem)):
+        raise ValueError(
+            f"generate: expected point values of {kind.name} by the route {chosen}, which has none"
+        )
+    return chosen
 
 
 def _times(kind: type[Equation], times: int | Sequence[float] | Tensor | None) -> Tensor:
@@ -289,7 +317,7 @@ def _settings(plan: _Plan, parts: Mapping[str, NDArray[np.int64]], samples: int)
         "cells": [faces.numel() - 1 for faces in plan.grid.faces],
         "times": {"count": times.numel(), "first": times[0].item(), "last": times[-1].item()},
         "ranges": {name: list(ends) for name, ends in plan.ranges.items()},
-        "route": "exact",
+        "route": plan.route,
         "seed": plan.seed,
         "dtype": plan.dtype,
         "points": plan.points,

@@ -57,11 +57,15 @@ class Grid:
     @property
     def volume(self) -> Tensor:
         """Cell volumes, the products of the widths, shape ``(nx[, ny[, nz]])``."""
-        widths = [faces.diff() for faces in self.faces]
-        volume = widths[0]
-        for width in widths[1:]:
-            volume = volume.unsqueeze(-1) * width
-        return volume
+        return _product([faces.diff() for faces in self.faces])
+
+    @property
+    def vertex_volume(self) -> Tensor:
+        """Volumes of the cells around the vertices, which reach to the cell centres."""
+        ends = [
+            torch.cat([faces[:1], (faces[:-1] + faces[1:]) / 2, faces[-1:]]) for faces in self.faces
+        ]
+        return _product([places.diff() for places in ends])
 
     def columns(self) -> list[Column]:
         """Datasets of the grid and of the times."""
@@ -73,8 +77,18 @@ class Grid:
                 Column(f"/grid/{axis}_faces", faces, f"cell faces along {axis}", attributes=closed),
             ]
         columns.append(Column("/grid/volume", self.volume, "cell volumes, the quadrature weights"))
+        if len(self.faces) > 1:
+            text = "volumes of the cells around the vertices, cut off at the edges"
+            columns.append(Column("/grid/vertex_volume", self.vertex_volume, text))
         columns.append(Column("/time/t", self.times, "times saved"))
         return columns
+
+
+def _product(widths: list[Tensor]) -> Tensor:
+    volume = widths[0]
+    for width in widths[1:]:
+        volume = volume.unsqueeze(-1) * width
+    return volume
 
 
 def make_grid(equation: Equation, cells: int, times: Tensor) -> Grid:
@@ -99,14 +113,13 @@ def exact_record(equation: Equation, grid: Grid, points: bool) -> list[Column]:
         The columns, always in the same order for the same equation.
 
     Raises:
-        ValueError: If no exact solution is known, or point values of a 2-D grid are asked for.
+        ValueError: If no exact solution is known.
     """
     if isinstance(equation, Problem):
         return _interval_record(equation, grid, points)
-    if isinstance(equation, Wave) and not points:
+    if isinstance(equation, Wave):
         return _wave_record(equation, grid)
-    lacking = "point values" if points else "an exact solution"
-    raise ValueError(f"generate: expected {lacking} of {equation.name}, which has none")
+    raise ValueError(f"generate: expected an exact solution of {equation.name}, which has none")
 
 
 def parameter_columns(equation: Equation) -> list[Column]:
