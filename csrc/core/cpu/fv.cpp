@@ -18,6 +18,9 @@ using Real = Vector<double>;
 constexpr int64_t ghosts = 3;  // cells beyond an edge that WENO5 reads
 constexpr int64_t margin = 8;  // doubles before the first cell of a row, >= ghosts
 constexpr int newton_limit = 60;
+// Fluxes are added up plainly over this many steps before the sum joins the compensated one: 16 eps
+// of the sum at worst.
+constexpr int plain_steps = 32;
 
 /// Calls body(full, i, lanes) for vectors that cover [0, count).
 struct Whole {
@@ -82,63 +85,143 @@ inline Real reconstruct(Real v0, Real v1, Real v2, Real v3, Real v4) {
     }
 }
 
-/// out[i] = flux through the face between cells i - 1 and i; neighbours are `stride` apart.
+/// Fluxes through a vector of faces; u points to the cell after the first one, neighbours are
+/// `stride` apart.
+template <Transport transport, Reconstruction scheme>
+inline Real face_fluxes(const double* u, int64_t stride, double speed) {
+    const auto cell = [&](int64_t k) { return load(u + k * stride); };
+    if constexpr (transport == Transport::linear) {
+        const int64_t way = speed < 0 ? -1 : 1, up = speed < 0 ? 0 : -1;
+        Real value;
+        if constexpr (scheme == Reconstruction::weno5) {
+            value = reconstruct<scheme>(
+                cell(up - 2 * way), cell(up - way), cell(up), cell(up + way), cell(up + 2 * way)
+            );
+        } else {
+            const Real v = cell(up);
+            value = reconstruct<scheme>(v, cell(up - way), v, cell(up + way), v);
+        }
+        return speed * value;
+    } else {
+        const Real b = cell(-1), c = cell(0), zero = {};
+        Real left = b, right = c;
+        if constexpr (scheme == Reconstruction::weno5) {
+            const Real a = cell(-2), d = cell(1);
+            left = reconstruct<scheme>(cell(-3), a, b, c, d);
+            right = reconstruct<scheme>(cell(2), d, c, b, a);
+        } else if constexpr (scheme != Reconstruction::godunov) {
+            left = reconstruct<scheme>(b, cell(-2), b, c, b);
+            right = reconstruct<scheme>(c, cell(1), c, b, c);
+        }
+        // Exact Riemann solution of the convex flux s u^2/2; s < 0 mirrors the axis.
+        if (speed < 0) {
+            const Real swap = left;
+            left = right;
+            right = swap;
+        }
+        left = most(left, zero);
+        right = least(right, zero);
+        return (0.5 * speed) * most(left * left, right * right);
+    }
+}
+
+/// out[i] = flux through the face between cells i - 1 and i.
 template <Transport transport, Reconstruction scheme>
 void transport_faces(const double* u, int64_t stride, int64_t count, double speed, double* out) {
     sweep(count, [&](auto full, int64_t i, int lanes) {
-        constexpr bool whole = decltype(full)::value;
-        const auto cell = [&](int64_t k) { return load(u + i + k * stride); };
-        Real flux;
-        if constexpr (transport == Transport::linear) {
-            const int64_t way = speed < 0 ? -1 : 1, up = speed < 0 ? 0 : -1;
-            if constexpr (scheme == Reconstruction::weno5) {
-                flux = reconstruct<scheme>(
-                    cell(up - 2 * way), cell(up - way), cell(up), cell(up + way), cell(up + 2 * way)
-                );
-            } else {
-                const Real v = cell(up);
-                flux = reconstruct<scheme>(v, cell(up - way), v, cell(up + way), v);
-            }
-            flux *= speed;
-        } else {
-            const Real a = cell(-2), b = cell(-1), c = cell(0), d = cell(1), zero = {};
-            Real left, right;
-            if constexpr (scheme == Reconstruction::weno5) {
-                left = reconstruct<scheme>(cell(-3), a, b, c, d);
-                right = reconstruct<scheme>(cell(2), d, c, b, a);
-            } else {
-                left = reconstruct<scheme>(b, a, b, c, b);
-                right = reconstruct<scheme>(c, d, c, b, c);
-            }
-            // Exact Riemann solution of the convex flux s u^2/2; s < 0 mirrors the axis.
-            if (speed < 0) {
-                const Real swap = left;
-                left = right;
-                right = swap;
-            }
-            left = most(left, zero);
-            right = least(right, zero);
-            flux = (0.5 * speed) * most(left * left, right * right);
-        }
-        store_lanes<whole>(out + i, flux, lanes);
+        const Real flux = face_fluxes<transport, scheme>(u + i, stride, speed);
+        store_lanes<decltype(full)::value>(out + i, flux, lanes);
     });
 }
 
 using TransportFaces = void (*)(const double*, int64_t, int64_t, double, double*);
 
+/// high + low += change, the rounding error of the sum kept in low.
+inline void add_exactly(Real& high, Real& low, Real change) {
+    const Real y = change + low, sum = high + y, back = sum - high;
+    low = (high - (sum - back)) + (y - back);
+    high = sum;
+}
+
+/// One stage of transport alone on a line, in one pass: rates R = a G + b F(w) through the faces,
+/// then cells u - ratio (differences of R).
+struct LineStage {
+    const double* w;  ///< cells that the fluxes come from, ghosts filled; never the output
+    const double* u;  ///< cells at the beginning of the step
+    double* rates;    ///< G, replaced by R unless `last`
+    double a, b, ratio;
+    double* out;  ///< new cells
+    double* low;  ///< their rounding rests, only if `last`
+    double* sum;  ///< += dt R, only if `last`
+    double dt;
+};
+template <Transport transport, Reconstruction scheme, bool last>
+void line_stage(const LineStage& s, int64_t n, double speed) {
+    // Locals: what is stored below might otherwise change the struct, as far as the compiler knows.
+    const double *w = s.w, *u = s.u;
+    double *rates = s.rates, *out = s.out, *low = s.low, *sum = s.sum;
+    const double a = s.a, b = s.b, ratio = s.ratio, dt = s.dt;
+    const bool blended = a != 0;
+    const auto rate = [=](int64_t face) {
+        Real r = b * face_fluxes<transport, scheme>(w + face, 1, speed);
+        if (blended) {
+            r += a * load(rates + face);
+        }
+        return r;
+    };
+    // The first face, copied to all lanes: only the last one is used.
+    Real before = Real{} + rate(0)[0];
+    if (last) {
+        sum[0] += dt * before[0];
+    } else {
+        rates[0] = before[0];
+    }
+    sweep(n, [=, &before](auto full, int64_t i, int lanes) {
+        constexpr bool whole = decltype(full)::value;
+        const Real right = rate(i + 1), left = shifted_in(before, right);
+        before = right;
+        const Real change = ratio * (left - right);
+        Real cells = load(u + i);
+        if constexpr (last) {
+            Real rest = load(low + i);
+            add_exactly(cells, rest, change);
+            store_lanes<whole>(low + i, rest, lanes);
+            store_lanes<whole>(sum + i + 1, load(sum + i + 1) + dt * right, lanes);
+        } else {
+            cells += change;
+            store_lanes<whole>(rates + i + 1, right, lanes);
+        }
+        store_lanes<whole>(out + i, cells, lanes);
+    });
+}
+
+/// The loops of one kind of transport and one scheme.
+struct TransportLoops {
+    TransportFaces faces;
+    void (*stage)(const LineStage&, int64_t, double);
+    void (*last)(const LineStage&, int64_t, double);
+};
+template <Transport transport, Reconstruction scheme>
+TransportLoops transport_loops() {
+    return {
+        transport_faces<transport, scheme>,
+        line_stage<transport, scheme, false>,
+        line_stage<transport, scheme, true>
+    };
+}
 template <Transport transport>
-TransportFaces transport_faces(Reconstruction scheme) {
+TransportLoops transport_loops(Reconstruction scheme) {
     switch (scheme) {
         case Reconstruction::minmod:
-            return transport_faces<transport, Reconstruction::minmod>;
+            return transport_loops<transport, Reconstruction::minmod>();
         case Reconstruction::van_leer:
-            return transport_faces<transport, Reconstruction::van_leer>;
+            return transport_loops<transport, Reconstruction::van_leer>();
         case Reconstruction::mc:
-            return transport_faces<transport, Reconstruction::mc>;
+            return transport_loops<transport, Reconstruction::mc>();
         case Reconstruction::weno5:
-            return transport_faces<transport, Reconstruction::weno5>;
+            return transport_loops<transport, Reconstruction::weno5>();
         default:
-            return transport_faces<transport, Reconstruction::godunov>;
+            return transport_loops<transport, Reconstruction::godunov>();
     }
 }
 
@@ -238,13 +321,6 @@ DiffusiveFaces diffusive_faces(FaceAverage average) {
     }
 }
 
-/// high + low += change, the rounding error of the sum kept in low.
-inline void add_exactly(Real& high, Real& low, Real change) {
-    const Real y = change + low, sum = high + y, back = sum - high;
-    low = (high - (sum - back)) + (y - back);
-    high = sum;
-}
-
 /// Face fluxes along both axes and the amplitudes of the sources: all that changes cells.
 struct Rates {
     double *inner, *outer;
@@ -271,8 +347,8 @@ class Item {
           l_(args),
           transport_(
               a_.transport == Transport::burgers
-                  ? transport_faces<Transport::burgers>(a_.reconstruction)
-                  : transport_faces<Transport::linear>(a_.reconstruction)
+                  ? transport_loops<Transport::burgers>(a_.reconstruction)
+                  : transport_loops<Transport::linear>(a_.reconstruction)
           ),
           diffusive_(diffusive_faces(a_.average)),
           integral_(a_.average == FaceAverage::integral || a_.average == FaceAverage::shock) {
@@ -307,13 +383,24 @@ class Item {
         b_ = b;
         dt_ = a_.dt[b];
         k_ = Coefficient(a_.diffusivity, a_.diffusion.item(b));
+        on_a_line_ = !a_.planar && a_.terms == 0 && a_.transport != Transport::none &&
+                     a_.diffusivity == Diffusivity::none && a_.edges[0].kind != EdgeKind::flux &&
+                     a_.edges[1].kind != EdgeKind::flux;
         failures_ = 0;
         read();
         const int64_t steps = a_.steps[b];
         for (int64_t step = 0; step < steps; ++step) {
             step_ = step;
-            advance();
+            if (on_a_line_) {
+                advance_line();
+            } else {
+                advance();
+            }
+            if (step % plain_steps == plain_steps - 1) {
+                settle();
+            }
         }
+        settle();
         write();
     }
 
@@ -568,11 +655,11 @@ class Item {
         const double* speed = a_.speed.item(b_);
         for (int64_t r = 0; r < l_.rows; ++r) {
             const int64_t at = r * l_.pitch;
-            transport_(v + at, 1, l_.n + 1, speed[0], out.inner + at);
+            transport_.faces(v + at, 1, l_.n + 1, speed[0], out.inner + at);
         }
         for (int64_t r = 0; a_.planar && r <= l_.rows; ++r) {
             const int64_t at = r * l_.pitch;
-            transport_(v + at, l_.pitch, l_.n, speed[1], out.outer + at);
+            transport_.faces(v + at, l_.pitch, l_.n, speed[1], out.outer + at);
         }
     }
     void diffusion(const double* v, Rates& out) {
@@ -699,29 +786,32 @@ class Item {
             store_lanes<whole>(low + i, rest, lanes);
         });
     }
+    /// Adds scale * rates to the plain sum.
     void integrate(double scale, const Rates& r) {
-        const auto add = [&](double* high, double* low, const double* rate, int64_t count) {
+        blend(1, sums_[2], scale, r);
+    }
+    /// Moves the plain sum to the compensated one.
+    void settle() {
+        const auto move = [&](double* high, double* low, double* plain, int64_t count) {
             sweep(count, [&](auto full, int64_t i, int lanes) {
                 constexpr bool whole = decltype(full)::value;
                 Real h = load(high + i), rest = load(low + i);
-                add_exactly(h, rest, scale * load(rate + i));
+                add_exactly(h, rest, load(plain + i));
                 store_lanes<whole>(high + i, h, lanes);
                 store_lanes<whole>(low + i, rest, lanes);
+                store_lanes<whole>(plain + i, Real{}, lanes);
             });
         };
-        for (int64_t row = 0; row < l_.rows; ++row) {
-            const int64_t at = row * l_.pitch;
-            add(sums_[0].inner + at, sums_[1].inner + at, r.inner + at, l_.n + 1);
-        }
-        for (int64_t row = 0; a_.planar && row <= l_.rows; ++row) {
-            const int64_t at = row * l_.pitch;
-            add(sums_[0].outer + at, sums_[1].outer + at, r.outer + at, l_.n);
+        move(sums_[0].inner, sums_[1].inner, sums_[2].inner, l_.rows * l_.pitch);
+        if (a_.planar) {
+            move(sums_[0].outer, sums_[1].outer, sums_[2].outer, (l_.rows + 1) * l_.pitch);
         }
         for (int64_t t = 0; t < a_.terms; ++t) {
             DoubleDouble sum{sums_[0].source[t], sums_[1].source[t]};
-            sum.add(scale * r.source[t]);
+            sum.add(sums_[2].source[t]);
             sums_[0].source[t] = sum.high;
             sums_[1].source[t] = sum.low;
+            sums_[2].source[t] = 0;
         }
     }
     void finish(const Rates& r) {
@@ -765,6 +855,34 @@ class Item {
                 return;
         }
         finish(g);
+    }
+
+    void advance_line() {
+        const double speed = a_.speed.item(b_)[0], ratio = dt_ / a_.inner_spacing;
+        double *rates = rates_[0].inner, *other = coefficient_;
+        const auto first = [&](double* from, int64_t index, double a, double scale, double* to) {
+            fill_all_ghosts(from, index);
+            const LineStage s{from, u_, rates, a, 1, scale * ratio, to, nullptr, nullptr, 0};
+            transport_.stage(s, l_.n, speed);
+        };
+        const auto last = [&](double* from, int64_t index, double a, double b, double* to) {
+            fill_all_ghosts(from, index);
+            const LineStage s{from, u_, rates, a, b, ratio, to, low_, sums_[2].inner, dt_};
+            transport_.last(s, l_.n, speed);
+        };
+        if (a_.integrator == Integrator::euler) {
+            last(u_, 0, 0, 1, v_);
+            double* swap = u_;
+            u_ = v_;
+            v_ = swap;
+        } else if (a_.integrator == Integrator::ssprk2) {
+            first(u_, 0, 0, 1, v_);
+            last(v_, 1, 0.5, 0.5, u_);
+        } else {
+            first(u_, 0, 0, 1, v_);
+            first(v_, 1, 1, 0.25, other);
+            last(other, 2, 1.0 / 6, 2.0 / 3, u_);
+        }
     }
 
     /// RKL2: Y_j = Y_0 + tau R_j with R_j = mu R_{j-1} + nu R_{j-2} + m M(Y_{j-1}) + c M(Y_0), the
@@ -977,18 +1095,19 @@ class Item {
 
     const BalanceLawArgs& a_;
     Layout l_;
-    TransportFaces transport_;
+    TransportLoops transport_;
     DiffusiveFaces diffusive_;
     bool integral_;  ///< fluxes are differences of the primitive of k
     Coefficient k_{Diffusivity::none, nullptr};
     double *u_, *low_, *v_, *coefficient_, *w_ = nullptr, *w_low_ = nullptr;
     Rates rates_[4];
-    Rates sums_[2];  ///< integrals over the call, and their rounding rests
+    Rates sums_[3];  ///< integrals over the call, their rounding rests, and the last few steps
     double* bands_[6] = {};
     int64_t b_ = 0, step_ = 0, front_ = 0;
     double dt_ = 0;
     int failures_ = 0;
     bool fresh_ = false;
+    bool on_a_line_ = false;  ///< transport alone, whose stages take a single pass
 };
 
 int64_t slots(const BalanceLawArgs& args, const Executor& executor) {

@@ -230,6 +230,22 @@ inline void store_narrow(T* p, const Wide<T>& w, int count) {
     }
 }
 
+/// The last lane of `before`, then all lanes of `v` but its last.
+inline Vector<double> shifted_in(Vector<double> before, Vector<double> v) {
+#if defined(__AVX512F__)
+    return (Vector<double>)_mm512_maskz_alignr_epi64(0xff, (__m512i)v, (__m512i)before, 7);
+#elif defined(__AVX2__)
+    const __m256d middle = _mm256_permute2f128_pd((__m256d)before, (__m256d)v, 0x21);
+    return (Vector<double>)_mm256_shuffle_pd(middle, (__m256d)v, 0x5);
+#else
+    Vector<double> result = before;
+    for (int i = 0; i < width<double>; ++i) {
+        result[i] = i == 0 ? before[width<double> - 1] : v[i - 1];
+    }
+    return result;
+#endif
+}
+
 template <typename T>
 inline Vector<T> absolute(Vector<T> v) {
     return v < 0 ? -v : v;
