@@ -146,7 +146,7 @@ def test_the_pointwise_layer_can_be_eliminated_with_the_convolution() -> None:
 
 def test_weights_that_vanish_leave_the_ends_alone() -> None:
     found = response(torch.zeros(4, 3, 3, 2, dtype=F64), 17, 20)
-    assert torch.equal(correction_gain(found), torch.zeros(1, 12, 6, 2, dtype=F64))
+    assert torch.equal(correction_gain(found), torch.zeros(1, 12, 6, 1, dtype=F64))
 
 
 @pytest.mark.parametrize("slip", [False, True])

@@ -231,14 +231,15 @@ def correction_gains(
             `boundary.correction_gain`.
 
     Returns:
-        One float64 tensor ``(Q, 2 (C_in + C_out), 2 C_in, 2)`` per axis, None for axes that are
-        not corrected. They depend on the weights, the sizes and the period.
+        One float64 tensor ``(Q, 2 (C_in + C_out), 2 C_in, 2)`` per axis (with 1 as last size if
+        there is one axis), None for axes that are not corrected. They depend on the weights, the
+        sizes and the period.
 
     Example:
         >>> from physcon_ext.boundary import BoundaryConditions, Dirichlet
         >>> bc = BoundaryConditions(left=Dirichlet(2.0))
         >>> correction_gains(torch.rand(4, 3, 3, 2), bc, [16])[0].shape
-        torch.Size([1, 12, 6, 2])
+        torch.Size([1, 12, 6, 1])
     """
     who, dims = "correction_gains", weight.ndim - 3
     none: list[Tensor | None] = [None] * dims

@@ -73,13 +73,17 @@ def end_response(
     k, scale = waves[axis], _mode_weights(waves[axis], period[axis], last=axis == dims - 1)
     # (N - 1) k is exact; reduced modulo the period before it is scaled.
     turns = torch.remainder(k.double() * (sizes[axis] - 1), period[axis]) / period[axis]
-    phase = torch.polar(torch.ones_like(turns), 2 * math.pi * turns)
-    rows = torch.stack([torch.ones_like(phase), phase, phase.conj()]) * scale
-    w = torch.view_as_complex(weight.double().contiguous()).movedim(axis, 0)
-    blocks = torch.tensordot(rows.to(w.device), w, dims=1)
-    blocks = _of_real_field(blocks, axis, waves, period)
-    blocks = blocks.flatten(1, -3) if dims > 1 else blocks[:, None].real
-    return EndResponse(*blocks)
+    real = (torch.cos(2 * math.pi * turns) * scale).to(weight.device)
+    imag = (torch.sin(2 * math.pi * turns) * scale).to(weight.device)
+    plain = scale.to(weight.device)
+    w = weight.double()
+    if dims == 1:  # Re(W e^{i t}) = Re W cos t - Im W sin t, without complex numbers
+        rows = torch.stack([plain, real, real, torch.zeros_like(imag), -imag, imag])
+        parts = (rows @ w.flatten(1)).unflatten(1, w.shape[1:])
+        return EndResponse(*(parts[:3, ..., 0] + parts[3:, ..., 1]).unsqueeze(1))
+    phase = torch.complex(torch.stack([plain, real, real]), torch.stack([0 * imag, imag, -imag]))
+    blocks = torch.tensordot(phase, torch.view_as_complex(w.contiguous()).movedim(axis, 0), dims=1)
+    return EndResponse(*_of_real_field(blocks, axis, waves, period).flatten(1, -3))
 
 
 def correction_gain(
@@ -109,8 +113,9 @@ def correction_gain(
         detach_ridge: Take ``lambda`` as a constant in derivatives.
 
     Returns:
-        ``(Q, 2 (C_in + C_out), 2 C_in, 2)`` float64, as `ops.boundary_spectral_conv` takes it.
-        Modes whose blocks are 0 get the gain 0.
+        ``(Q, 2 (C_in + C_out), 2 C_in, 2)`` float64, as `ops.boundary_spectral_conv` takes it;
+        the last size is 1 for one axis, where gains are real. Modes whose blocks are 0 get the
+        gain 0.
     """
     d, g, a = response.same, response.across, response.back
     own = d if skip is None else d + skip.to(d.dtype)
@@ -218,22 +223,27 @@ def _regularised_inverse(s: Tensor, ridge: float, detach: bool) -> Tensor:
         if rows != columns:
             return torch.linalg.pinv(s)
         return torch.linalg.inv_ex(s, check_errors=False).inverse
-    size = (s.detach() if detach else s).abs().square().sum((-2, -1), keepdim=True)
+    size = _squares(s.detach() if detach else s)
     shift = ridge**2 * size / min(rows, columns)
     shift = torch.where(shift == 0, torch.ones_like(shift), shift)
     wide = rows < columns
     gram = s @ s.mH if wide else s.mH @ s
     gram = gram + shift * torch.eye(min(rows, columns), dtype=s.dtype, device=s.device)
-    factor = torch.linalg.cholesky_ex(gram, check_errors=False).L
-    if wide:
-        return torch.cholesky_solve(s, factor).mH
-    return torch.cholesky_solve(s.mH.contiguous(), factor)
+    # The derivative of the inverse is two products, that of a factorisation many solves.
+    inverse = torch.linalg.inv_ex(gram, check_errors=False).inverse
+    return s.mH @ inverse if wide else inverse @ s.mH
+
+
+def _squares(s: Tensor) -> Tensor:
+    """Sum of the squared moduli of a matrix."""
+    parts = torch.view_as_real(s).flatten(-2) if s.is_complex() else s
+    return parts.square().sum((-2, -1), keepdim=True)
 
 
 def _as_real(gain: Tensor) -> Tensor:
     if gain.is_complex():
         return torch.view_as_real(gain)
-    return torch.stack([gain, torch.zeros_like(gain)], -1)
+    return gain.unsqueeze(-1)
 
 
 def _wavenumbers(count: int, *, last: bool) -> Tensor:
