@@ -31,6 +31,8 @@ namespace physcon {
     X(void, spectral_analysis, SpectralTransformArgs, (, void* workspace), (, workspace))         \
     X(std::size_t, spectral_synthesis_workspace, SpectralTransformArgs, (), ())                   \
     X(void, spectral_synthesis, SpectralTransformArgs, (, void* workspace), (, workspace))        \
+    X(std::size_t, spectral_exchange_workspace, SpectralExchangeArgs, (), ())                     \
+    X(void, spectral_exchange, SpectralExchangeArgs, (, void* workspace), (, workspace))          \
     X(std::size_t, spectral_mix_workspace, SpectralMixArgs, (), ())                               \
     X(void, spectral_mix, SpectralMixArgs, (, void* workspace), (, workspace))                    \
     X(void, spectral_mix_adjoint, SpectralMixArgs, (, void* workspace), (, workspace))            \

@@ -85,6 +85,29 @@ void spectral_synthesis(
     const SpectralTransformArgs<T>& args, const Executor& executor, void* workspace
 );
 
+/// Between the spectrum and whole Fourier transforms made elsewhere, (rows, P_1 .. P_{d-1},
+/// P_d / 2 + 1, 2) with angles about the first point, for integer periods. `items` given: writes
+/// the spectrum, times h_k if weighted. `spectrum` given: writes items whose unnormalised inverse
+/// transform is the synthesis, zeros for the wavenumbers that are not kept.
+template <typename T>
+struct SpectralExchangeArgs {
+    SpectralGrid grid;
+    std::int64_t rows = 0;
+    bool weighted = false;
+    const T* items = nullptr;
+    T* spectrum_out = nullptr;
+    const T* spectrum = nullptr;
+    T* items_out = nullptr;
+};
+template <typename T>
+std::size_t spectral_exchange_workspace(
+    const SpectralExchangeArgs<T>& args, const Executor& executor
+);
+template <typename T>
+void spectral_exchange(
+    const SpectralExchangeArgs<T>& args, const Executor& executor, void* workspace
+);
+
 /// Mixing and its two adjoints; `modes` counts all modes. What is null is not computed.
 template <typename T>
 struct SpectralMixArgs {

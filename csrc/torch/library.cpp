@@ -118,4 +118,6 @@ STABLE_TORCH_LIBRARY(physcon, m) {
         "cavity(Tensor u, Tensor v, Tensor lid, Tensor viscosity, Tensor dt, Tensor steps) -> "
         "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
+    // Whether spectral_conv would use whole Fourier transforms of the framework on this grid.
+    m.def("spectral_uses_fft(int[] size, int[] modes, float[] period) -> bool");
 }

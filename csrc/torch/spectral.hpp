@@ -38,4 +38,18 @@ struct SpectralCall {
 template <typename T>
 std::shared_ptr<const T> spectral_tables_of(const SpectralGrid& grid);
 
+/// Whether whole Fourier transforms of the framework beat sums over the kept wavenumbers. The
+/// environment variable PHYSCON_SPECTRAL_PATH (matrix, fft, auto) overrides the measured choice.
+bool prefers_fft(const SpectralGrid& grid);
+
+/// spectral_analysis and spectral_synthesis by whole transforms; same spectrum.
+template <typename T>
+void fft_analysis(
+    const SpectralCall& call, const Tensor& values, int64_t rows, bool weighted, T* spectrum
+);
+template <typename T>
+Tensor fft_synthesis(
+    const SpectralCall& call, const T* spectrum, int64_t rows, bool weighted, const Tensor& like
+);
+
 }  // namespace physcon::binding

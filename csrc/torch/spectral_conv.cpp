@@ -205,6 +205,58 @@ void check_dtype(const char* op, const char* name, const Tensor& t, const Tensor
     );
 }
 
+template <typename T>
+SpectralMixArgs<T> mixing_of(const SpectralCall& call, const Tensor& weight) {
+    SpectralMixArgs<T> mixing;
+    mixing.modes = call.mode_count;
+    mixing.batch = call.items;
+    mixing.in = call.in;
+    mixing.out = call.out;
+    mixing.weight = weight.template const_data_ptr<T>();
+    return mixing;
+}
+
+/// The convolution by whole transforms; the spectrum of x goes to `spectrum`.
+template <typename T>
+Tensor fft_conv(const SpectralCall& call, const Tensor& x, const Tensor& weight, T* spectrum) {
+    fft_analysis(call, x, call.items * call.in, false, spectrum);
+    const Tensor mixed = allocate(x, call.spectrum_shape(call.out));
+    SpectralMixArgs<T> mixing = mixing_of<T>(call, weight);
+    mixing.input = spectrum;
+    mixing.output = mixed.template mutable_data_ptr<T>();
+    const Executor executor = torch_executor(call.work());
+    Workspace workspace(spectral_mix_workspace(mixing, executor));
+    spectral_mix(mixing, executor, workspace.data());
+    return fft_synthesis<T>(call, mixing.output, call.items * call.out, true, x);
+}
+
+/// Its adjoint; the gradient of the weights goes to `weight_out` unless null.
+template <typename T>
+Tensor fft_conv_backward(
+    const SpectralCall& call,
+    const Tensor& grad,
+    const Tensor& spectrum,
+    const Tensor& weight,
+    bool x_needed,
+    T* weight_out
+) {
+    const Tensor upstream = allocate(grad, call.spectrum_shape(call.out));
+    fft_analysis(call, grad, call.items * call.out, true, upstream.template mutable_data_ptr<T>());
+    const Tensor x_spectrum = allocate(grad, x_needed ? call.spectrum_shape(call.in) : Shape{0});
+    SpectralMixArgs<T> mixing = mixing_of<T>(call, weight);
+    mixing.input = spectrum.template const_data_ptr<T>();
+    mixing.upstream = upstream.template const_data_ptr<T>();
+    mixing.input_gradient = x_needed ? x_spectrum.template mutable_data_ptr<T>() : nullptr;
+    mixing.weight_gradient = weight_out;
+    const Executor executor = torch_executor(call.work());
+    Workspace workspace(spectral_mix_workspace(mixing, executor));
+    spectral_mix_adjoint(mixing, executor, workspace.data());
+    if (!x_needed) {
+        return allocate(grad, Shape{0});
+    }
+    return fft_synthesis<T>(call, mixing.input_gradient, call.items * call.in, false, grad);
+}
+
 std::tuple<Tensor, Tensor> spectral_conv(
     const Tensor& x_in, const Tensor& weight_in, const std::vector<double>& period
 ) {
@@ -214,9 +266,18 @@ std::tuple<Tensor, Tensor> spectral_conv(
     const SpectralCall call(op, batch, size, weight_in, period);
     check_channels(op, "x", x_in, -d - 1, call.in);
     check_dtype(op, "weight", weight_in, x_in);
-    const Tensor x = torch::stable::contiguous(x_in), weight = torch::stable::contiguous(weight_in);
-    Tensor y = allocate(x, call.value_shape(call.out));
+    const Tensor x = packed(x_in), weight = packed(weight_in);
     Tensor spectrum = allocate(x, call.spectrum_shape(call.in));
+    const Shape shape = call.value_shape(call.out);
+    if (call.items > 0 && prefers_fft(call.grid)) {
+        Tensor y;
+        dispatch(op, x, [&](auto type) {
+            using scalar_t = decltype(type);
+            y = fft_conv(call, x, weight, spectrum.mutable_data_ptr<scalar_t>());
+        });
+        return {torch::stable::view(y, {shape.data(), shape.size()}), spectrum};
+    }
+    Tensor y = allocate(x, shape);
     dispatch(op, x, [&](auto type) {
         using scalar_t = decltype(type);
         const auto tables = spectral_tables_of<scalar_t>(call.grid);
@@ -272,8 +333,18 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
     const Tensor grad = torch::stable::contiguous(grad_in),
                  spectrum = torch::stable::contiguous(spectrum_in),
                  weight = torch::stable::contiguous(weight_in);
-    Tensor x_out = allocate(grad, x_needed ? call.value_shape(call.in) : Shape{0});
     Tensor weight_out = allocate(grad, weight_needed ? shape_of(weight) : Shape{0});
+    const Shape shape = x_needed ? call.value_shape(call.in) : Shape{0};
+    if (call.items > 0 && prefers_fft(call.grid)) {
+        Tensor x_bar;
+        dispatch(op, grad, [&](auto type) {
+            using scalar_t = decltype(type);
+            scalar_t* to = weight_needed ? weight_out.mutable_data_ptr<scalar_t>() : nullptr;
+            x_bar = fft_conv_backward(call, grad, spectrum, weight, x_needed, to);
+        });
+        return {torch::stable::view(x_bar, {shape.data(), shape.size()}), weight_out};
+    }
+    Tensor x_out = allocate(grad, shape);
     dispatch(op, grad, [&](auto type) {
         using scalar_t = decltype(type);
         const auto tables = spectral_tables_of<scalar_t>(call.grid);

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+// The convolution by the framework's Fourier transforms, for many wavenumbers of long axes: whole
+// transforms there, truncation, mixing and padding in the core. And the choice between both ways.
+#include <torch/csrc/stable/c/shim.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <string>
+
+#include "core/cpu_features.hpp"
+#include "torch/spectral.hpp"
+
+namespace physcon::binding {
+namespace {
+
+Tensor call_tensor(const char* op, StableIValue* stack) {
+    STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(op, "", stack, TORCH_ABI_VERSION));
+    return torch::stable::detail::to<Tensor>(stack[0]);
+}
+std::vector<int64_t> last_axes(int count) {
+    std::vector<int64_t> axes;
+    for (int i = 0; i < count; ++i) {
+        axes.push_back(i + 1);
+    }
+    return axes;
+}
+constexpr int64_t unnormalised = 0;
+
+/// (rows, P_1 .., P_d / 2 + 1, 2), real view, of values (rows, N_1 .., N_d) filled up with zeros.
+Tensor whole_transform(const SpectralCall& call, const Tensor& values, int64_t rows) {
+    const int d = call.grid.axes;
+    Shape shape = {rows};
+    std::vector<int64_t> padding;
+    bool padded = false;
+    for (int axis = d - 1; axis >= 0; --axis) {
+        const auto period = static_cast<int64_t>(call.grid.period[3 - d + axis]);
+        padding.push_back(0);
+        padding.push_back(period - call.size[axis]);
+        padded = padded || padding.back() != 0;
+    }
+    shape.insert(shape.end(), call.size.begin(), call.size.end());
+    Tensor items = torch::stable::view(values, {shape.data(), shape.size()});
+    if (padded) {
+        items = torch::stable::pad(items, {padding.data(), padding.size()});
+    }
+    std::array<StableIValue, 4> transform = {
+        torch::stable::detail::from(items),
+        torch::stable::detail::from(last_axes(d)),
+        torch::stable::detail::from(unnormalised),
+        torch::stable::detail::from(true)
+    };
+    std::array<StableIValue, 1> real = {
+        torch::stable::detail::from(call_tensor("aten::_fft_r2c", transform.data()))
+    };
+    return torch::stable::contiguous(call_tensor("aten::view_as_real", real.data()));
+}
+
+/// (rows, N_1 .., N_d) from items as above.
+Tensor whole_inverse(const SpectralCall& call, const Tensor& items) {
+    const int d = call.grid.axes;
+    std::array<StableIValue, 1> complex = {torch::stable::detail::from(items)};
+    const auto last = static_cast<int64_t>(call.grid.period[2]);
+    std::array<StableIValue, 4> transform = {
+        torch::stable::detail::from(call_tensor("aten::view_as_complex", complex.data())),
+        torch::stable::detail::from(last_axes(d)),
+        torch::stable::detail::from(unnormalised),
+        torch::stable::detail::from(last)
+    };
+    Tensor values = call_tensor("aten::_fft_c2r", transform.data());
+    for (int axis = 0; axis < d; ++axis) {
+        if (values.size(axis + 1) != call.size[axis]) {
+            values = torch::stable::narrow(values, axis + 1, 0, call.size[axis]);
+        }
+    }
+    return torch::stable::contiguous(values);
+}
+
+Shape items_shape(const SpectralCall& call, int64_t rows) {
+    Shape shape = {rows};
+    for (int axis = 3 - call.grid.axes; axis < 3; ++axis) {
+        shape.push_back(static_cast<int64_t>(call.grid.period[axis]));
+    }
+    shape.back() = shape.back() / 2 + 1;
+    shape.push_back(2);
+    return shape;
+}
+
+template <typename T>
+void exchange(const SpectralCall& call, SpectralExchangeArgs<T>& args, int64_t rows) {
+    args.grid = call.grid;
+    args.rows = rows;
+    const Executor executor = torch_executor(call.work());
+    Workspace workspace(spectral_exchange_workspace(args, executor));
+    spectral_exchange(args, executor, workspace.data());
+}
+
+}  // namespace
+
+template <typename T>
+void fft_analysis(
+    const SpectralCall& call, const Tensor& values, int64_t rows, bool weighted, T* spectrum
+) {
+    const Tensor items = whole_transform(call, values, rows);
+    SpectralExchangeArgs<T> args;
+    args.weighted = weighted;
+    args.items = items.template const_data_ptr<T>();
+    args.spectrum_out = spectrum;
+    exchange(call, args, rows);
+}
+template <typename T>
+Tensor fft_synthesis(
+    const SpectralCall& call, const T* spectrum, int64_t rows, bool weighted, const Tensor& like
+) {
+    Tensor items = allocate(like, items_shape(call, rows));
+    SpectralExchangeArgs<T> args;
+    args.weighted = weighted;
+    args.spectrum = spectrum;
+    args.items_out = items.template mutable_data_ptr<T>();
+    exchange(call, args, rows);
+    return whole_inverse(call, items);
+}
+template void fft_analysis(const SpectralCall&, const Tensor&, int64_t, bool, float*);
+template void fft_analysis(const SpectralCall&, const Tensor&, int64_t, bool, double*);
+template Tensor fft_synthesis(const SpectralCall&, const float*, int64_t, bool, const Tensor&);
+template Tensor fft_synthesis(const SpectralCall&, const double*, int64_t, bool, const Tensor&);
+
+namespace {
+
+// The choice, measured in single precision (double follows): sums over kept wavenumbers cost
+// `work`, in multiply-adds; whole transforms cost `rate` times points times log2(points).
+constexpr double rate_one_axis = 5, rate_more_axes = 7;
+
+/// How much slower whole transforms are for lengths that are not made of small primes, and odd
+/// ones.
+double length_factor(int64_t n) {
+    int64_t rest = n;
+    for (const int64_t prime : {2, 3, 5}) {
+        while (rest % prime == 0) {
+            rest /= prime;
+        }
+    }
+    if (rest > 11) {
+        return 8;
+    }
+    return n % 2 != 0 ? 3 : rest > 1 ? 2 : 1;
+}
+/// Vectors of fewer bytes slow the sums down more than the transforms, which have their own.
+double isa_factor() {
+    switch (active_isa()) {
+        case Isa::avx512:
+            return 1;
+        case Isa::avx2:
+            return 0.65;
+        default:
+            return 0.3;
+    }
+}
+
+bool fft_is_cheaper(const SpectralGrid& grid) {
+    double work = 0, lines = 1, columns = 1, points = 1, factor = 1;
+    for (int axis = 0; axis < 3; ++axis) {
+        columns *= static_cast<double>(grid.size[axis]);
+    }
+    for (int axis = 3 - grid.axes; axis < 3; ++axis) {
+        const double n = static_cast<double>(grid.size[axis]), p = grid.period[axis];
+        const double m = static_cast<double>(grid.modes[axis]);
+        // Points that remain after folding once (any period) or twice (even periods).
+        const double folded = std::fmod(p, 2.0) == 0 ? std::min(n / 2, p / 4 + 1) : n / 2 + 1;
+        columns /= n;
+        work += axis == 2 ? lines * 2 * folded * m : lines * (m + 1) * folded * columns;
+        lines *= m + 1;
+        points *= p;
+        factor = std::max(factor, length_factor(static_cast<int64_t>(p)));
+    }
+    const double rate = grid.axes == 1 ? rate_one_axis : rate_more_axes;
+    return work > rate * isa_factor() * factor * points * std::log2(points + 1) &&
+           points > 256;  // below, whole transforms never won
+}
+
+}  // namespace
+
+bool prefers_fft(const SpectralGrid& grid) {
+    for (int axis = 3 - grid.axes; axis < 3; ++axis) {
+        if (std::floor(grid.period[axis]) != grid.period[axis]) {
+            return false;  // no discrete transform has such a period
+        }
+    }
+    const char* forced = std::getenv("PHYSCON_SPECTRAL_PATH");
+    if (forced != nullptr && *forced != 0) {
+        const std::string path = forced;
+        STD_TORCH_CHECK(
+            path == "matrix" || path == "fft" || path == "auto",
+            "physcon::spectral_conv: expected the environment variable PHYSCON_SPECTRAL_PATH to be "
+            "matrix, fft or auto, got ",
+            path
+        );
+        if (path != "auto") {
+            return path == "fft";
+        }
+    }
+    return fft_is_cheaper(grid);
+}
+
+}  // namespace physcon::binding
+
+namespace {
+
+bool spectral_uses_fft(
+    const std::vector<int64_t>& size,
+    const std::vector<int64_t>& modes,
+    const std::vector<double>& period
+) {
+    const auto d = size.size();
+    STD_TORCH_CHECK(
+        d >= 1 && d <= 3 && modes.size() == d && period.size() == d,
+        "physcon::spectral_uses_fft: expected size, modes and period to have the same length, 1 to "
+        "3, got ",
+        d,
+        ", ",
+        modes.size(),
+        " and ",
+        period.size()
+    );
+    physcon::SpectralGrid grid;
+    grid.axes = static_cast<int>(d);
+    for (std::size_t axis = 0; axis < d; ++axis) {
+        grid.size[3 - d + axis] = size[axis];
+        grid.modes[3 - d + axis] = modes[axis];
+        grid.period[3 - d + axis] = period[axis];
+    }
+    return physcon::binding::prefers_fft(grid);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(physcon, CompositeExplicitAutograd, m) {
+    m.impl("spectral_uses_fft", TORCH_BOX(&spectral_uses_fft));
+}
