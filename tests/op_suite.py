@@ -148,6 +148,8 @@ class Op(ABC):
     noises: ClassVar[list[str]] = NOISES
     # float64 whatever the dtype; a dense prior keeps G S in the dtype: they inherit its rounding
     rank_sized: ClassVar[tuple[str, ...]] = ("cholesky", "multipliers", "band")
+    unbatched: ClassVar[tuple[str, ...]] = ()  # floating arguments that never have batch axes
+    keeps_low: ClassVar[bool] = False  # reduced precision in, the same out (inside autocast)
 
     def call(self, **arguments: Any) -> Any:
         return getattr(ops, self.name)(**arguments)
@@ -399,7 +401,35 @@ class Product(Op):
         return dict(free)
 
 
-OPS: list[Op] = [Diagonal(), Cross(), Dense(), Disjoint(), Banded(), Product()]
+class Spectral(Op):
+    """``r`` wavenumbers (as many as fit) of ``n`` points, 2 channels to 3; never shared rows."""
+
+    name = "spectral_conv"
+    unbatched = ("weight",)
+    keeps_low = True
+    outputs = ("product",)
+    noises = ["row"]
+
+    def free(
+        self,
+        batch: tuple[int, ...] = (2,),
+        n: int = 6,
+        r: int = 2,
+        *,
+        shared: bool = False,
+        noise: str = "row",
+    ) -> Arguments:
+        g = seeded(self.name, batch, n, r)
+        return dict(x=normal(g, *batch, 2, n), weight=normal(g, min(r, n // 2 + 1), 2, 3, 2))
+
+    def arguments(self, free: Arguments) -> Arguments:
+        return dict(free)
+
+    def raw_arguments(self, free: Arguments) -> tuple[Any, ...]:
+        return (*free.values(), [])
+
+
+OPS: list[Op] = [Diagonal(), Cross(), Dense(), Disjoint(), Banded(), Product(), Spectral()]
 OP_IDS = [op.name for op in OPS]
 
 

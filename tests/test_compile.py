@@ -127,14 +127,17 @@ def test_exported_program_runs_with_another_batch(op: Op) -> None:
     free = op.free((3,), 9, 2)
     names = list(free)
     batch = torch.export.Dim("batch", min=1, max=64)
-    shapes = tuple({0: batch} if v.is_floating_point() else {} for v in free.values())
+    shapes = tuple(
+        {0: batch} if v.is_floating_point() and k not in op.unbatched else {}
+        for k, v in free.items()
+    )
     program = torch.export.export(
         Model(), tuple(free.values()), dynamic_shapes=(shapes,), strict=False
     )
     assert f"physcon.{op.name}" in str(program.graph)
     for size in (1, 2, 7):
         other = {**op.free((size,), 9, 2)}
-        for name in ("order", "offsets"):
+        for name in ("order", "offsets", *op.unbatched):
             if name in other:
                 other[name] = free[name]
         found = program.module()(*other.values())

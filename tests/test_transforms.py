@@ -126,7 +126,7 @@ def test_vmap_over_a_batch_with_shared_rows(batch: tuple[int, ...], rows_mapped:
 def test_nested_vmap_equals_a_flat_batch(op: Op) -> None:
     problems = stacked(op, 6)
     names = list(problems[0])
-    mapped = set(names) - set(INDEX)
+    mapped = set(names) - set(INDEX) - set(op.unbatched)
     inputs = [
         torch.stack([p[k] for p in problems]).unflatten(0, (2, 3))
         if k in mapped

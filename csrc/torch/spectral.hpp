@@ -9,7 +9,8 @@
 
 namespace physcon::binding {
 
-/// The sizes of one call, checked: x (*batch, in, N_1 .. N_d), weight (M_1 .. M_d, in, out, 2).
+/// The sizes of one call, checked: x (*batch, in, N_1 .. N_d), weight (M_1 .. M_d, in, out, 2). No
+/// period means that of the points.
 struct SpectralCall {
     const char* op;
     SpectralGrid grid;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bindings of spectral_conv and its adjoint.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <list>
@@ -31,7 +32,7 @@ SpectralCall::SpectralCall(
     out = w[d + 1];
     modes.assign(w.begin(), w.begin() + d);
     STD_TORCH_CHECK(
-        static_cast<int64_t>(period.size()) == d,
+        period.empty() || static_cast<int64_t>(period.size()) == d,
         op,
         ": expected period to have one number per axis (",
         d,
@@ -43,7 +44,7 @@ SpectralCall::SpectralCall(
     point_count = product(size);
     for (int64_t axis = 0; axis < d; ++axis) {
         const int64_t n = size[axis], m = modes[axis];
-        const double p = period[axis];
+        const double p = period.empty() ? static_cast<double>(n) : period[axis];
         STD_TORCH_CHECK(
             n >= 1, op, ": expected x to have at least 1 point along each axis, got ", n
         );
@@ -261,7 +262,7 @@ std::tuple<Tensor, Tensor> spectral_conv(
     const Tensor& x_in, const Tensor& weight_in, const std::vector<double>& period
 ) {
     const char* op = "physcon::spectral_conv";
-    const auto d = static_cast<int64_t>(period.size());
+    const int64_t d = std::max<int64_t>(1, weight_in.dim() - 3);
     const auto [batch, size] = split_shape(op, "x", x_in, d);
     const SpectralCall call(op, batch, size, weight_in, period);
     check_channels(op, "x", x_in, -d - 1, call.in);

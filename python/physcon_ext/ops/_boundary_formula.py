@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from physcon_ext.ops._faces import assign_by_formula
-from physcon_ext.ops.spectral_conv import analyse, as_complex, mix, synthesise
+from physcon_ext.ops.composite.spectral import analyse, as_complex, mix, synthesise
 from physcon_ext.reference.spectral_conv import fourier_matrix, signed_wavenumbers
 
 

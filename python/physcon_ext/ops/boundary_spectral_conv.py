@@ -13,7 +13,8 @@ from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
 from physcon_ext.ops._boundary_formula import Correction
 from physcon_ext.ops._faces import batched_values, face_tensors, per_call, unmapped
-from physcon_ext.ops.spectral_conv import apply_each, as_complex, as_pairs, check_spectral
+from physcon_ext.ops.composite.spectral import as_complex, as_pairs
+from physcon_ext.ops.spectral_conv import apply_each, check_spectral
 
 
 _NAME = "physcon::boundary_spectral_conv"

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
-from physcon_ext.reference.spectral_conv import fourier_matrix, signed_wavenumbers
+from physcon_ext.ops.composite.spectral import adjoint, as_complex, periods_of, synthesise
 
 
 _NAME = "physcon::spectral_conv"
@@ -67,7 +67,8 @@ def spectral_conv(
     """
     given = x
     x, weight = check_tensors(_NAME, x=x, weight=weight)
-    y = _apply(x, weight, check_spectral(_NAME, x, weight, period))[0]
+    periods = check_spectral(_NAME, x, weight, period)
+    y = _apply(x, weight, [] if period is None else periods)[0]
     return y.to(given.dtype) if given.dtype != x.dtype else y
 
 
@@ -122,93 +123,6 @@ def check_spectral(
     return periods
 
 
-# ---- the same by differentiable tensor operations ------------------------------------------------
-# Only derivatives of derivatives use these; values come from the compiled op. The spectrum is that
-# of the op: phases about the centre of each axis, layout (M_1, .., M_d, *batch, channels, 2).
-
-
-def _bases(size: Sequence[int], modes: Sequence[int], period: Sequence[float], like: Tensor) -> Any:
-    d = len(size)
-    found = []
-    for axis in range(d):
-        m = modes[axis]
-        k = (
-            torch.arange(m, dtype=torch.float64, device=like.device)
-            if axis == d - 1
-            else signed_wavenumbers(m, like.device)
-        )
-        found.append(fourier_matrix(size[axis], k, period[axis], (size[axis] - 1) / 2))
-    return found
-
-
-def _hermitian(modes: Sequence[int], period: Sequence[float], like: Tensor) -> Tensor:
-    k = torch.arange(modes[-1], device=like.device)
-    return torch.where((k == 0) | (2 * k == period[-1]), 1.0, 2.0).double() / math.prod(period)
-
-
-_POINTS, _MODES = "uvw", "klm"
-
-
-def analyse(
-    x: Tensor, modes: Sequence[int], period: Sequence[float], *, weighted: bool = False
-) -> Tensor:
-    """The truncated centred transform, complex128, ``(M_1, .., M_d, *batch, channels)``."""
-    d = len(period)
-    points, wave = _POINTS[:d], _MODES[:d]
-    matrices = ",".join(p + k for p, k in zip(points, wave, strict=True))
-    bases = _bases(x.shape[-d:], modes, period, x)
-    found = torch.einsum(f"...{points},{matrices}->...{wave}", x.to(torch.complex128), *bases)
-    if weighted:
-        found = found * _hermitian(modes, period, x)
-    return found.movedim(tuple(range(-d, 0)), tuple(range(d)))
-
-
-def synthesise(
-    spectrum: Tensor, size: Sequence[int], period: Sequence[float], *, weighted: bool = False
-) -> Tensor:
-    """The adjoint of `analyse` with the same flag: float64 ``(*batch, channels, N_1, .., N_d)``."""
-    d = len(period)
-    points, wave = _POINTS[:d], _MODES[:d]
-    matrices = ",".join(p + k for p, k in zip(points, wave, strict=True))
-    bases = [b.conj() for b in _bases(size, spectrum.shape[:d], period, spectrum)]
-    moved = spectrum.movedim(tuple(range(d)), tuple(range(-d, 0)))
-    if weighted:
-        moved = moved * _hermitian(spectrum.shape[:d], period, spectrum)
-    return torch.einsum(f"...{wave},{matrices}->...{points}", moved, *bases).real
-
-
-def mix(spectrum: Tensor, weight: Tensor, d: int) -> Tensor:
-    """``Y = X W`` mode by mode; complex, ``(M_1, .., M_d, *batch, channels)``."""
-    wave = _MODES[:d]
-    return torch.einsum(f"{wave}...i,{wave}io->{wave}...o", spectrum, weight)
-
-
-def as_complex(pairs: Tensor) -> Tensor:
-    """Real and imaginary part on the last axis to complex128."""
-    return torch.complex(pairs[..., 0].double(), pairs[..., 1].double())
-
-
-def as_pairs(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """The inverse of `as_complex`."""
-    return torch.stack((values.real, values.imag), -1).to(dtype)
-
-
-def _adjoint_formula(
-    grad: Tensor, spectrum: Tensor, weight: Tensor, size: Sequence[int], period: Sequence[float]
-) -> Pair:
-    d = len(period)
-    wave = _MODES[:d]
-    upstream = analyse(grad, weight.shape[:d], period, weighted=True)
-    adjoint = as_complex(weight).transpose(-1, -2).conj()
-    x_bar = synthesise(mix(upstream, adjoint, d), size, period)
-    # All batch axes as one, in the middle: (M_1, .., M_d, batch, channels).
-    modes = weight.shape[:d]
-    x_flat = as_complex(spectrum).reshape(*modes, -1, weight.shape[-3])
-    y_flat = upstream.reshape(*modes, x_flat.shape[d], weight.shape[-2])
-    weight_bar = torch.einsum(f"{wave}bi,{wave}bo->{wave}io", x_flat.conj(), y_flat)
-    return x_bar.to(grad.dtype), as_pairs(weight_bar, weight.dtype)
-
-
 # ---- derivatives ---------------------------------------------------------------------------------
 # The spectrum is a differentiable output that the wrapper drops: what the backward pass keeps is
 # the spectrum and the weight, and a second derivative still finds its way to x.
@@ -216,7 +130,7 @@ def _adjoint_formula(
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Pair) -> None:
     x, weight, ctx.period = inputs
-    ctx.size = list(x.shape[-len(ctx.period) :])
+    ctx.size = list(x.shape[3 - weight.ndim :])
     ctx.dtype = x.dtype
     ctx.save_for_backward(output[1], weight)
     ctx.set_materialize_grads(False)
@@ -234,9 +148,11 @@ def _backward(
                 grad, spectrum, weight, ctx.size, ctx.period, x_needed, weight_needed
             )
         else:
-            x_bar, weight_bar = _adjoint_formula(grad, spectrum, weight, ctx.size, ctx.period)
+            periods = periods_of(ctx.size, ctx.period)
+            x_bar, weight_bar = adjoint(grad, spectrum, weight, ctx.size, periods)
     if grad_spectrum is not None and x_needed:
-        direct = synthesise(as_complex(grad_spectrum), ctx.size, ctx.period).to(ctx.dtype)
+        periods = periods_of(ctx.size, ctx.period)
+        direct = synthesise(as_complex(grad_spectrum), ctx.size, periods).to(ctx.dtype)
         x_bar = direct if x_bar is None else x_bar + direct
     return x_bar if x_needed else None, weight_bar if weight_needed else None, None
 
@@ -285,7 +201,7 @@ def _apply(x: Tensor, weight: Tensor, period: list[float]) -> Pair:
 
 @torch.library.register_fake(_NAME)
 def _fake(x: Tensor, weight: Tensor, period: list[float]) -> Pair:
-    d = len(period)
+    d = weight.ndim - 3
     batch = x.shape[: x.ndim - d - 1]
     return (
         x.new_empty(*batch, weight.shape[-2], *x.shape[-d:]),
@@ -303,7 +219,7 @@ def _fake_backward(
     x_needed: bool,
     weight_needed: bool,
 ) -> Pair:
-    d = len(period)
+    d = weight.ndim - 3
     batch = grad.shape[: grad.ndim - d - 1]
     return (
         grad.new_empty((*batch, weight.shape[-3], *size) if x_needed else 0),
@@ -334,7 +250,7 @@ def _vmap(
 ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
     if in_dims[1] is not None or in_dims[0] is None:
         return apply_each(_OP, info.batch_size, in_dims, (x, weight, period))
-    return _OP(x.movedim(in_dims[0], 0), weight, period), (0, len(period))
+    return _OP(x.movedim(in_dims[0], 0), weight, period), (0, weight.ndim - 3)
 
 
 @torch.library.register_vmap(_BACKWARD)
@@ -352,7 +268,7 @@ def _vmap_backward(
     arguments = (grad, spectrum, weight, size, period, x_needed, weight_needed)
     if weight_needed or in_dims[0] is None or in_dims[2] is not None:
         return apply_each(_BACKWARD_OP, info.batch_size, in_dims, arguments)
-    d = len(period)
+    d = weight.ndim - 3
     grad = grad.movedim(in_dims[0], 0)
     if in_dims[1] is None:
         spectrum = spectrum.unsqueeze(d).expand(

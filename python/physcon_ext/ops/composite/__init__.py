@@ -25,6 +25,7 @@ from physcon_ext.ops.composite.condition import (
     condition_diagonal_backward,
 )
 from physcon_ext.ops.composite.disjoint import condition_disjoint, condition_disjoint_backward
+from physcon_ext.ops.composite.spectral import spectral_conv, spectral_conv_backward
 
 
 def _owned(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,5 +55,7 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
         condition_banded,
         condition_banded_backward,
         banded_product,
+        spectral_conv,
+        spectral_conv_backward,
     )
 }
