@@ -429,8 +429,11 @@ class Spectral(Op):
         return (*free.values(), [])
 
 
-OPS: list[Op] = [Diagonal(), Cross(), Dense(), Disjoint(), Banded(), Product(), Spectral()]
+OPS: list[Op] = [Diagonal(), Cross(), Dense(), Disjoint(), Banded(), Product()]
 OP_IDS = [op.name for op in OPS]
+# with those that condition nothing: what holds for any op
+EVERY_OP: list[Op] = [*OPS, Spectral()]
+EVERY_ID = [op.name for op in EVERY_OP]
 
 
 def fields(result: Any) -> dict[str, Tensor]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from op_suite import (
-    OP_IDS,
-    OPS,
+    EVERY_ID,
+    EVERY_OP,
     TOLERANCE,
     Arguments,
     Op,
@@ -29,7 +29,7 @@ def rounded(op: Op, dtype: torch.dtype) -> Arguments:
 
 
 @pytest.mark.parametrize("dtype", LOW, ids=str)
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_reduced_precision_in_float32_out(op: Op, dtype: torch.dtype) -> None:
     low = rounded(op, dtype)
     with torch.autocast("cpu", dtype=dtype):
@@ -43,7 +43,7 @@ def test_reduced_precision_in_float32_out(op: Op, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", LOW, ids=str)
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_the_raw_op_has_the_same_rule(op: Op, dtype: torch.dtype) -> None:
     values = op.raw_arguments(op.free((2,), 9, 2))
     low = [v.to(dtype) if isinstance(v, Tensor) and v.is_floating_point() else v for v in values]
@@ -53,7 +53,7 @@ def test_the_raw_op_has_the_same_rule(op: Op, dtype: torch.dtype) -> None:
     assert found[0].dtype == torch.float32
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_mixed_precision_is_brought_together(op: Op) -> None:
     low = rounded(op, torch.bfloat16)
     name = next(iter(low))
@@ -64,7 +64,7 @@ def test_mixed_precision_is_brought_together(op: Op) -> None:
     same_bits(list(found.values()), list(expected.values()))
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_float64_is_left_alone(op: Op) -> None:
     arguments = rounded(op, torch.float64)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -74,7 +74,7 @@ def test_float64_is_left_alone(op: Op) -> None:
 
 
 @pytest.mark.parametrize("dtype", LOW, ids=str)
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_gradients_come_back_in_the_dtype_of_the_argument(op: Op, dtype: torch.dtype) -> None:
     low = rounded(op, dtype)
     names = differentiable_parameters(low)
@@ -94,7 +94,7 @@ def test_gradients_come_back_in_the_dtype_of_the_argument(op: Op, dtype: torch.d
         assert deviation(a, b) <= torch.finfo(dtype).eps, name
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_reduced_precision_stays_near_float64(op: Op) -> None:
     """End to end: the error is that of rounding the arguments, not of the arithmetic."""
     exact = op.arguments(op.free((2,), 9, 2, noise="row"))
@@ -108,7 +108,7 @@ def test_reduced_precision_stays_near_float64(op: Op) -> None:
 
 
 @pytest.mark.parametrize("dtype", LOW, ids=str)
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_without_autocast_reduced_precision_is_refused(op: Op, dtype: torch.dtype) -> None:
     low = rounded(op, dtype)
     with pytest.raises(TypeError, match=rf"physcon::{op.name}: expected .* float32 or float64"):

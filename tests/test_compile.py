@@ -7,8 +7,8 @@ from torch import Tensor
 
 from op_suite import (
     DTYPES,
-    OP_IDS,
-    OPS,
+    EVERY_ID,
+    EVERY_OP,
     Arguments,
     Diagonal,
     Op,
@@ -41,7 +41,7 @@ def compiled_gradients(op: Op, free: Arguments, function: object) -> dict[str, T
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_compiled_outputs_and_gradients_equal_eager(op: Op, dtype: torch.dtype) -> None:
     free = cast(op.free((2,), 12, 3, shared=dtype == torch.float32), dtype)
     eager = op.function(list(free))
@@ -59,7 +59,7 @@ def test_compiled_outputs_and_gradients_equal_eager(op: Op, dtype: torch.dtype) 
         assert error <= 50 * torch.finfo(dtype).eps, (name, error)
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_one_dynamic_graph_serves_all_sizes(op: Op) -> None:
     graphs = []
 
@@ -78,7 +78,7 @@ def test_one_dynamic_graph_serves_all_sizes(op: Op) -> None:
     assert len(graphs) == 1
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_dynamic_gradients_equal_eager(op: Op) -> None:
     names = list(op.free())
     compiled = torch.compile(op.function(names), fullgraph=True, dynamic=True, backend="aot_eager")
@@ -89,7 +89,7 @@ def test_dynamic_gradients_equal_eager(op: Op) -> None:
             assert deviation(grad, expected[name]) <= 1e-14, name
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_the_graph_has_no_breaks(op: Op) -> None:
     free = op.free((2,), 12, 3)
     report = torch._dynamo.explain(op.function(list(free)))(*free.values())
@@ -116,7 +116,7 @@ def test_the_default_backend_compiles_the_op_with_code_around_it() -> None:
         assert deviation(a, b) <= 1e-13
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_exported_program_runs_with_another_batch(op: Op) -> None:
     class Model(torch.nn.Module):
         def forward(self, *values: Tensor) -> tuple[Tensor, ...]:

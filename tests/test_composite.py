@@ -17,6 +17,8 @@ import test_ops_exactness as exactness
 import test_ops_status as status
 from op_suite import (
     DTYPES,
+    EVERY_ID,
+    EVERY_OP,
     OP_IDS,
     OPS,
     Op,
@@ -73,7 +75,7 @@ SHAPES = [((), 7, 1), ((3, 2), 41, 5), ((1,), 200, 33), ((1,), 3, 1)]
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_numbers_shapes_and_strides_equal_those_of_the_cpu_kernels(
     op: Op, shared: bool, dtype: torch.dtype
 ) -> None:
@@ -101,7 +103,7 @@ def test_numbers_shapes_and_strides_equal_those_of_the_cpu_kernels(
                         assert error <= LIMIT[dtype], (name, i, batch, n, r, noise, error)
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_empty_batches(op: Op) -> None:
     for batch in [(0,), (2, 0)]:
         free = op.free(batch, 7, 2)

@@ -13,8 +13,8 @@ from torch.func import grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
 from op_suite import (
     DTYPES,
-    OP_IDS,
-    OPS,
+    EVERY_ID,
+    EVERY_OP,
     Arguments,
     Dense,
     Diagonal,
@@ -57,7 +57,7 @@ def mapped_dims(names: Sequence[str], mapped: set[str], at: int = 0) -> tuple[in
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("where", ["front", "back"])
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_vmap_equals_a_loop(op: Op, where: str, dtype: torch.dtype) -> None:
     problems = [cast(p, dtype) for p in stacked(op, 3)]
     names = list(problems[0])
@@ -79,7 +79,7 @@ def test_vmap_equals_a_loop(op: Op, where: str, dtype: torch.dtype) -> None:
         same_bits(found, expected)
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_vmap_over_one_argument_leaves_the_others_shared(op: Op) -> None:
     problems = stacked(op, 3)
     names = list(problems[0])
@@ -122,7 +122,7 @@ def test_vmap_over_a_batch_with_shared_rows(batch: tuple[int, ...], rows_mapped:
             assert a[i].shape == b.shape and deviation(a[i], b) <= 1e-13
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_nested_vmap_equals_a_flat_batch(op: Op) -> None:
     problems = stacked(op, 6)
     names = list(problems[0])
@@ -160,7 +160,7 @@ def scalar_function(op: Op, free: Arguments) -> tuple[Callable[..., Tensor], tup
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_grad_and_hessian_equal_autograd(op: Op, shared: bool) -> None:
     scalar, inputs = scalar_function(op, op.free((2,), 4, 2, shared=shared))
     numbers = tuple(range(len(inputs)))
@@ -175,7 +175,7 @@ def test_grad_and_hessian_equal_autograd(op: Op, shared: bool) -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_jacobians_in_both_modes_equal_autograd(op: Op, shared: bool) -> None:
     free = op.free((2,), 5, 2, shared=shared)
     names, leaves = list(free), differentiable_parameters(free)
@@ -197,7 +197,7 @@ def test_jacobians_in_both_modes_equal_autograd(op: Op, shared: bool) -> None:
                 assert error <= 1e-12, (transform.__name__, i, leaves[j], error)
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_jvp_is_not_silently_zero_and_agrees_with_vjp(op: Op) -> None:
     """``<w, J t> = <J' w, t>``, with a tangent in every parameter and in each one alone."""
     free = op.free((2,), 9, 2)
@@ -227,7 +227,7 @@ def test_jvp_is_not_silently_zero_and_agrees_with_vjp(op: Op) -> None:
         assert forward == pytest.approx(backward, rel=1e-10)
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_float32_transforms_keep_the_dtype(op: Op) -> None:
     free = cast(op.free((2,), 9, 2), torch.float32)
     names = list(free)

@@ -20,6 +20,11 @@ from physcon_ext.reference.spectral_conv import fourier_matrix, signed_wavenumbe
 Pair = tuple[Tensor, Tensor]
 
 
+def conjugate(z: Tensor) -> Tensor:
+    """A conjugate in memory, not a flag: nothing resolves a flag inside a dispatch mode."""
+    return torch.complex(z.real, -z.imag)
+
+
 def _bases(size: Sequence[int], modes: Sequence[int], period: Sequence[float], like: Tensor) -> Any:
     d = len(size)
     found = []
@@ -63,7 +68,7 @@ def synthesise(
     d = len(period)
     points, wave = _POINTS[:d], _MODES[:d]
     matrices = ",".join(p + k for p, k in zip(points, wave, strict=True))
-    bases = [b.conj() for b in _bases(size, spectrum.shape[:d], period, spectrum)]
+    bases = [conjugate(b) for b in _bases(size, spectrum.shape[:d], period, spectrum)]
     moved = spectrum.movedim(tuple(range(d)), tuple(range(-d, 0)))
     if weighted:
         moved = moved * _hermitian(spectrum.shape[:d], period, spectrum)
@@ -92,13 +97,13 @@ def adjoint(
     d = len(period)
     wave = _MODES[:d]
     upstream = analyse(grad, weight.shape[:d], period, weighted=True)
-    adjoint = as_complex(weight).transpose(-1, -2).conj()
+    adjoint = conjugate(as_complex(weight).transpose(-1, -2))
     x_bar = synthesise(mix(upstream, adjoint, d), size, period)
     # All batch axes as one, in the middle: (M_1, .., M_d, batch, channels).
     modes = weight.shape[:d]
     x_flat = as_complex(spectrum).reshape(*modes, -1, weight.shape[-3])
     y_flat = upstream.reshape(*modes, x_flat.shape[d], weight.shape[-2])
-    weight_bar = torch.einsum(f"{wave}bi,{wave}bo->{wave}io", x_flat.conj(), y_flat)
+    weight_bar = torch.einsum(f"{wave}bi,{wave}bo->{wave}io", conjugate(x_flat), y_flat)
     return x_bar.to(grad.dtype), as_pairs(weight_bar, weight.dtype)
 
 
