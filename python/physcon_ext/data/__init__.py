@@ -2,7 +2,9 @@
 """Data sets with exact totals, fluxes and edges (extra ``data``); h5py is imported on use."""
 
 from physcon_ext.data.dataset import PDEDataset, collate
+from physcon_ext.data.foreign import from_pdebench, from_well, to_pdebench, to_well
 from physcon_ext.data.generator import Progress, Report, generate
+from physcon_ext.data.labelled import as_xarray
 from physcon_ext.data.layout import DataError
 from physcon_ext.data.schema import CheckReport, Finding, check, describe
 
@@ -14,8 +16,13 @@ __all__ = [
     "PDEDataset",
     "Progress",
     "Report",
+    "as_xarray",
     "check",
     "collate",
     "describe",
+    "from_pdebench",
+    "from_well",
     "generate",
+    "to_pdebench",
+    "to_well",
 ]

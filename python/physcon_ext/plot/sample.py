@@ -114,16 +114,17 @@ def _total(opened: Any, name: str, sample: int, times: Any, ax: Axes) -> None:
         return
     t = torch.from_numpy(times)
     total, target = (torch.from_numpy(opened[f"{path}/{k}"][sample]) for k in ("total", "target"))
-    budget(t, target, color=TRUTH, label="b(t): start + inflow + source", ax=ax)
+    budget(t, target, color=TRUTH, label="b(t)", ax=ax)
     thin = slice(None, None, max(1, len(times) // 20))
     budget(t[thin], total[thin], color=CONSERVED, marker="o", line=False, label="total", ax=ax)
     inflow = torch.from_numpy(opened[f"{path}/inflow"][sample])
     if float(inflow.abs().max()) > 0:
         budget(t, inflow, color=MODEL, label="net inflow", ax=ax)
+        ax.lines[-1].set_linestyle("--")  # it lies on b(t) where the domain starts empty
     span = float(torch.stack([total, target, inflow]).abs().max())
     if float(target.max() - target.min()) <= 1e-9 * max(span, 1.0):
         centre = float(target.mean())
         ax.set_ylim(centre - max(span, 1.0), centre + max(span, 1.0))
     worst = float((total - target).abs().max())
-    ax.set_title(f"total of {name}; largest difference {worst:.0e}")
-    ax.legend(loc="best")
+    ax.set_title(f"total of {name}, off by {worst:.0e}")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, columnspacing=1.0)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from physcon_ext.plot._figure import as_array, axes_or_new
+from physcon_ext.plot._figure import MODEL, as_array, axes_or_new
 
 
 if TYPE_CHECKING:
@@ -68,8 +68,8 @@ def space_time(
     )
     ax.figure.colorbar(picture, ax=ax, pad=0.02)
     if front is not None and np.isfinite(as_array(front)).any():
-        ax.plot(as_array(front), times, color="#D55E00", linewidth=1.8, label="front")
-        ax.legend(loc="upper right", labelcolor="#D55E00")
+        ax.plot(as_array(front), times, color=MODEL, linewidth=1.8)
+        ax.set_title("front", loc="right", color=MODEL)
     ax.set_xlim(x[0], x[-1])
     ax.set_xlabel("x")
     ax.set_ylabel("t")
