@@ -15,6 +15,7 @@ import argparse
 import importlib.util
 import json
 import logging
+import os
 import sys
 import time
 import warnings
@@ -122,8 +123,10 @@ def pyclaw(kind: str, steps: int = 256) -> Run:
 
 def py_pde(steps: int = 1024) -> Run:
     """Return py-pde's compiled forward Euler step of viscous Burgers, central differences."""
+    os.environ["NUMBA_NUM_THREADS"] = "1"
     import pde
 
+    logging.getLogger("pde").setLevel(logging.WARNING)
     grid = pde.CartesianGrid([[0, 1]], [CELLS], periodic=True)
     field = pde.ScalarField(grid, initial())
     equation = pde.PDE({"u": "-d_dx(u**2 / 2) + 1e-3 * laplace(u)"})

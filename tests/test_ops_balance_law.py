@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.library import opcheck
 
-from physcon_ext import ops, reference
+from physcon_ext import build_info, ops, reference
 from physcon_ext.ops import EdgeTable, Method
-from physcon_ext.reference.balance_law import stage_count
+from physcon_ext.reference.balance_law import AVERAGES, stage_count
 
 
 BATCH, STEPS = 3, 7
@@ -307,3 +310,52 @@ def test_bad_calls_of_the_raw_op_raise() -> None:
     ]:
         with pytest.raises(RuntimeError, match=message):
             ops.balance_law(**{**arguments, name: value})
+
+
+def everything() -> dict[str, Tensor]:
+    """Results of methods that use every vector instruction of the kernels."""
+    found: dict[str, Tensor] = {}
+    for transport, scheme in itertools.product(["linear", "burgers"], SCHEMES):
+        method = Method(transport=transport, scheme=scheme, integrator=SCHEMES[scheme])
+        for rows, n in ((1, 37), (4, 11)):
+            out = ops.balance_law(**problem(method, ("periodic", "value") * 2, rows=rows, n=n))
+            found[f"{transport} {scheme} {rows}"] = out.state.sum(2)
+            found[f"{transport} {scheme} {rows} flux"] = out.inner_flux
+    for average, integrator in itertools.product(AVERAGES[:4], ("euler", "rkl2", "tr_bdf2")):
+        method = Method(diffusivity="power", average=average, integrator=integrator)
+        if integrator != "tr_bdf2" or average == "integral":
+            arguments = problem(method, ("value", "mixed", "flux", "outflow"), n=21)
+            arguments["diffusion"][:, 0] += 0.7
+            found[f"{average} {integrator}"] = ops.balance_law(**arguments).state.sum(2)
+    generator = torch.Generator().manual_seed(3)
+    psi = torch.zeros(2, 15, 15, dtype=torch.float64)
+    psi[:, 1:-1, 1:-1] = torch.rand((2, 13, 13), generator=generator, dtype=torch.float64) / 50
+    one = torch.ones(2, dtype=torch.float64)
+    out = ops.cavity(
+        14 * psi.diff(dim=2), -14 * psi.diff(dim=1), lid=one, viscosity=0.01 * one, dt=0.003 * one,
+        steps=torch.tensor([5, 3]),
+    )  # fmt: skip
+    return found | {"cavity u": out.u, "cavity v": out.v}
+
+
+@pytest.mark.parametrize("isa", list(build_info()["isa_available"]))
+def test_each_instruction_set_gives_the_same_numbers(isa: str, tmp_path: Path) -> None:
+    code = (
+        "import sys, torch, test_ops_balance_law as t\n"
+        "from physcon_ext import build_info\n"
+        "assert build_info()['isa_active'] == sys.argv[1]\n"
+        "torch.save(t.everything(), sys.argv[2])\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-c", code, isa, str(tmp_path / "found.pt")],
+        env={**os.environ, "PHYSCON_ISA": isa, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    found = torch.load(tmp_path / "found.pt")
+    for name, value in everything().items():
+        scale = max(1.0, float(value.abs().max()))
+        assert float((found[name] - value).abs().max()) <= TOLERANCE * scale, name

@@ -123,6 +123,11 @@ def field(who: str, name: str, value: Tensor) -> Tensor:
         raise TypeError(f"{who}: expected {name} to be a torch.Tensor, got {type(value).__name__}")
     if not value.is_floating_point():
         raise TypeError(f"{who}: expected {name} to be a real floating tensor, got {value.dtype}")
+    if value.device.type != "cpu":
+        raise ValueError(
+            f"{who}: expected {name} on the CPU, where the solvers run, got {value.device}; call "
+            f"it with {name}.cpu()"
+        )
     if value.requires_grad:
         raise ValueError(
             f"{who}: expected {name} without gradient: the solvers are not differentiable; "
