@@ -20,6 +20,7 @@ from physcon_ext.boundary import (
     Neumann,
     Outflow,
     Periodic,
+    end_weights,
     enforce,
     extended_period,
 )
@@ -46,6 +47,26 @@ def test_models_hold_their_conditions(name: str, correction: px.functional.Corre
     out = model(name, correction)(u, values)
     assert out.shape == u.shape
     check_exactness(out, case.bc, values)
+
+
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_output_channels_have_their_own_data(correction: px.functional.Correction) -> None:
+    net = FNO((4,), 1, 3, 8, n_layers=2, boundary=BOTH, correction=correction)
+    values = {"left": torch.randn(2, 3), "right": torch.randn(3)}
+    out = net(torch.randn(2, 1, 20), values)
+    assert torch.equal(out[..., 0], values["left"])
+    assert torch.equal(out[..., -1], values["right"].expand(2, 3))
+
+
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_models_take_grids_of_any_spacing(correction: px.functional.Correction) -> None:
+    points = torch.rand(24, dtype=torch.float64).add(0.2).cumsum(0)
+    bc = BoundaryConditions(left=Neumann(order=3), right=Dirichlet(2.0))
+    net = FNO((4,), 1, 1, 8, n_layers=2, boundary=bc, correction=correction).double()
+    out = net(torch.randn(2, 1, 24, dtype=torch.float64), {"left": 0.5}, grid=points)
+    slope = out[..., :4] @ end_weights(points, 3, upper=False)
+    torch.testing.assert_close(slope, torch.full_like(slope, 0.5), rtol=0, atol=1e-11)
+    assert torch.equal(out[..., -1], torch.full_like(slope, 2.0))
 
 
 @pytest.mark.parametrize("name", list(CASES))

@@ -173,18 +173,18 @@ def boundary_spectral_conv(
     field = x
     for axis, whole in enumerate(native):
         field = field.narrow(x.ndim - dims + axis, 0, inner[axis]) if whole else field
+    faces = None
+    if assign and correction in ("exact", "overwrite") and not any(native):
+        like = x.new_empty(1).expand(*x.shape[: x.ndim - dims - 1], weight.shape[-2], *sizes)
+        faces = one_pass(like, bc, values, grid=grid, corner=corner)
+    if faces is not None:
+        face_values, stencils = faces
+        return ops.boundary_spectral_conv(
+            field, weight, gains, period=periods, values=face_values, stencils=stencils
+        )
     if all(gain is None for gain in gains):
         y = ops.spectral_conv(field, weight, period=periods)
     else:
-        faces = None
-        if assign and correction == "exact" and not any(native):
-            like = x.new_empty(1).expand(*x.shape[: x.ndim - dims - 1], weight.shape[-2], *sizes)
-            faces = one_pass(like, bc, values, grid=grid, corner=corner)
-        if faces is not None:
-            face_values, stencils = faces
-            return ops.boundary_spectral_conv(
-                field, weight, gains, period=periods, values=face_values, stencils=stencils
-            )
         y = ops.boundary_spectral_conv(field, weight, gains, period=periods)
     for axis, whole in enumerate(native):
         at = x.ndim - dims + axis

@@ -74,10 +74,11 @@ class FNO(nn.Module):
         quirks: As in `functional.boundary_spectral_conv`, for ``"published"``.
         length: As in `nn.BoundaryLayer`, for ``"smooth"``.
         learn_length: As in `nn.BoundaryLayer`, for ``"smooth"``.
-        hidden_rule: Ends of hidden layers, where they are assigned: ``"published"``: twice the
-            datum for Dirichlet, and for conditions with a derivative the rule on the halved layer
-            (what correcting convolution and pointwise layer apart amounts to). ``"unit"``: the
-            rule itself. ``"none"``: they are not assigned.
+        hidden_rule: Ends of hidden layers, where they are assigned, the same in all channels; of
+            several output channels the mean of the data counts. ``"published"``: twice the datum
+            for Dirichlet, and for conditions with a derivative the rule on the halved layer (what
+            correcting convolution and pointwise layer apart amounts to). ``"unit"``: the rule
+            itself. ``"none"``: they are not assigned.
         corner: As in `boundary.enforce`.
 
     Raises:
@@ -186,24 +187,22 @@ class FNO(nn.Module):
                 f"{_WHO}: expected x to have shape (batch, {self.in_channels}, "
                 f"{', '.join(f'N_{k + 1}' for k in range(self.dims))}), got {tuple(x.shape)}"
             )
-        h = self.lifting(self._with_channels(x, boundary_values, grid))
-        time = self._time_padding()
-        values, times = boundary_values, x.shape[-1]
-        if time:
-            h = nn.functional.pad(h, (0, time))
-            values = {edge: _padded(value, time) for edge, value in self._data(x, values).items()}
+        data = self._data(x, boundary_values)
+        h = self.lifting(self._with_channels(x, data, grid))
+        padding = self._time_padding()
+        if padding:
+            h = nn.functional.pad(h, (0, padding))
+        hidden = {edge: _hidden_value(value, padding) for edge, value in data.items()}
         last = len(self.convs) - 1
         for k, (conv, skip) in enumerate(zip(self.convs, self.skips, strict=True)):
-            h = conv(h, values, assign=False) + skip(h)
-            h = self._hidden(h, values, grid, activate=k < last)
-        if time:
-            h = h.narrow(-1, 0, times)
+            h = conv(h, assign=False) + skip(h)
+            h = self._hidden(h, hidden, grid, activate=k < last)
+        if padding:
+            h = h.narrow(-1, 0, x.shape[-1])
         u: Tensor = self.projection(h)
         return self._enforced(u, boundary_values, grid)
 
-    def _hidden(
-        self, h: Tensor, values: BoundaryValues | None, grid: Grid, *, activate: bool
-    ) -> Tensor:
+    def _hidden(self, h: Tensor, data: dict[str, Tensor], grid: Grid, *, activate: bool) -> Tensor:
         """Assign the ends of a layer, then apply the activation off the ends."""
         if (
             self.bc is None
@@ -219,11 +218,8 @@ class FNO(nn.Module):
         halve = doubled and any(not rule.dirichlet for rule in rules.values())
         if self.correction == "published":
             halve = halve and "halving" in self.quirks
-        data = {
-            edge: value * (2.0 if doubled and rules[edge].dirichlet else 1.0)
-            for edge, value in edge_values(self.bc, values, h, n_axes=self.dims).items()
-        }
-        h = self._assign_hidden(h / 2 if halve else h, data, rules, grid)
+        scaled = {e: 2.0 * v if doubled and rules[e].dirichlet else v for e, v in data.items()}
+        h = self._assign_hidden(h / 2 if halve else h, scaled, rules, grid)
         if not activate:
             return h
         everywhere = self.correction == "published" and (self.dims == 1 or self.bc.is_periodic(0))
@@ -235,7 +231,6 @@ class FNO(nn.Module):
         self, h: Tensor, data: dict[str, Tensor], rules: dict[str, Rule], grid: Grid
     ) -> Tensor:
         assert self.bc is not None
-        data = {edge: v for edge, v in data.items() if not isinstance(self.bc[edge], Outflow)}
         if self.correction != "published":
             return enforce(h, self.bc, data, grid=grid, corner=self.corner, dtype=h.dtype)
         h = assign_rules(h, self.bc, data, rules, order=self.bc.edges)
@@ -271,16 +266,15 @@ class FNO(nn.Module):
 
     def _data(self, x: Tensor, values: BoundaryValues | None) -> dict[str, Tensor]:
         """Values of all edges that take some, as the edges of the output see them."""
-        if self.bc is None:
+        if self.bc is None or (self.correction == "none" and not self.channel_edges):
             return {}
         like = x[:, :1].expand(-1, self.out_channels, *x.shape[2:])
         found = edge_values(self.bc, values, like, n_axes=self.dims, who=_WHO)
         return {e: v for e, v in found.items() if not isinstance(self.bc[e], Outflow)}
 
-    def _with_channels(self, x: Tensor, values: BoundaryValues | None, grid: Grid) -> Tensor:
+    def _with_channels(self, x: Tensor, data: dict[str, Tensor], grid: Grid) -> Tensor:
         batch, sizes = x.shape[0], x.shape[2:]
         parts = [x]
-        data = self._data(x, values) if self.channel_edges else {}
         for edge in self.channel_edges:
             value = data[edge].unsqueeze(2 + axis_of(edge))
             parts.append(value.expand(batch, self.out_channels, *sizes))
@@ -321,9 +315,10 @@ def _edges_with_data(bc: BoundaryConditions | None) -> tuple[str, ...]:
     return tuple(edge for edge in bc.edges if not isinstance(bc[edge], (Periodic, Outflow)))
 
 
-def _padded(value: Tensor, amount: int) -> Tensor:
-    """Extend data along time by zeros, if they vary in time."""
-    return nn.functional.pad(value, (0, amount)) if value.shape[-1] > 1 else value
+def _hidden_value(value: Tensor, padding: int) -> Tensor:
+    """Datum of all channels of a hidden layer: the mean over those of the output."""
+    value = value.mean(1, keepdim=True) if value.shape[1] > 1 else value
+    return nn.functional.pad(value, (0, padding)) if padding and value.shape[-1] > 1 else value
 
 
 def _ends(bc: BoundaryConditions, sizes: Sequence[int], device: torch.device) -> Tensor:
