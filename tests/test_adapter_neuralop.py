@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import physcon_ext as px
 from boundary_cases import CASES, check_exactness
 from physcon_ext.adapters.neuralop import BoundaryOperator, SpectralConv
 from physcon_ext.boundary import BoundaryConditions, Dirichlet
@@ -61,6 +62,10 @@ def test_weights_of_the_library_can_be_loaded(
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(2, 2, *sizes)
     torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_adapter_is_found_without_the_library() -> None:
+    assert px.adapters.neuralop.SpectralConv is SpectralConv
 
 
 def test_the_layer_takes_the_call_of_the_library() -> None:

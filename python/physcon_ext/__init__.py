@@ -18,7 +18,7 @@ from physcon_ext.covariance import GaussianField
 
 
 if _TYPE_CHECKING:
-    from physcon_ext import data, functional, fv, models, nn, pde
+    from physcon_ext import adapters, data, functional, fv, models, nn, pde
 
 
 __version__: str = _compiled.__version__
@@ -27,6 +27,7 @@ __all__ = [
     "GaussianField",
     "LinearConstraint",
     "__version__",
+    "adapters",
     "boundary",
     "build_info",
     "conserve",
@@ -46,7 +47,7 @@ __all__ = [
 ]
 
 # Parts that a conditioned field does not need are imported on first use.
-_ON_USE = ("data", "functional", "fv", "models", "nn", "pde")
+_ON_USE = ("adapters", "data", "functional", "fv", "models", "nn", "pde")
 
 
 def __getattr__(name: str) -> _ModuleType:
