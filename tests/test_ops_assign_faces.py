@@ -15,6 +15,7 @@ from torch.library import opcheck
 
 from op_suite import LAYOUTS, deviation, normal, same_bits, seeded
 from physcon_ext import ops, reference
+from physcon_ext.ops.composite import COMPOSITES
 
 
 ALL = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -283,6 +284,27 @@ def test_the_same_bits_for_any_number_of_threads(spread: str) -> None:
         torch.set_num_threads(before)
     for other in results[1:]:
         same_bits(other, results[0])
+
+
+@pytest.mark.parametrize("spread", ["full", "channel"])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_the_composite_for_other_devices_gives_the_same_numbers(
+    sizes: tuple[int, ...], spread: str
+) -> None:
+    u, values, stencils = problem(sizes, spread=spread)
+    absent = [torch.empty(0, dtype=torch.float64)] * (3 - len(sizes))
+    arguments = (*values, *absent, *stencils, *absent, len(sizes))
+    pairs = [
+        (torch.ops.physcon.assign_faces(u, *arguments), COMPOSITES["assign_faces"](u, *arguments)),
+        *zip(
+            torch.ops.physcon.assign_faces_backward(u, *arguments, True),
+            COMPOSITES["assign_faces_backward"](u, *arguments, True),
+            strict=True,
+        ),
+    ]
+    for a, b in pairs:
+        assert a.dtype == b.dtype and a.stride() == b.stride()
+        assert deviation(a, b) <= 1e-14
 
 
 # ---- bad input -----------------------------------------------------------------------------------

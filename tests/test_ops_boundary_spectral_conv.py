@@ -22,6 +22,7 @@ import physcon_ext
 from op_suite import LAYOUTS, deviation, normal, same_bits, seeded
 from physcon_ext import ops, reference
 from physcon_ext.boundary import correction_gain, end_response, scalar_gain
+from physcon_ext.ops.composite import COMPOSITES
 
 
 Maybe = list[Tensor | None]
@@ -75,6 +76,12 @@ def problem(
 
 def to(dtype: torch.dtype, values: Maybe) -> Maybe:
     return [None if v is None else v.to(dtype) for v in values]
+
+
+def three(group: Maybe, dtype: torch.dtype) -> list[Tensor]:
+    """As the raw op takes it: three tensors, empty ones for None."""
+    filled = [*group, *[None] * (3 - len(group))]
+    return [torch.empty(0, dtype=dtype) if t is None else t.to(dtype) for t in filled]
 
 
 def flat(
@@ -362,17 +369,12 @@ def test_compiled_and_exported_without_a_graph_break() -> None:
 @pytest.mark.parametrize("grid", [GRIDS[5], GRIDS[9]], ids=["1", "2"])
 def test_the_raw_ops_are_registered_correctly(grid: Any, dtype: torch.dtype) -> None:
     x, weight, gains, values, stencils = problem(grid, faces=True)
-    absent = 3 - len(grid[0])
-
-    def fill(group: Maybe, kind: torch.dtype) -> list[Tensor]:
-        return [*(t.to(kind) for t in group), *[torch.empty(0, dtype=kind)] * absent]
-
     tensors = [
         x.to(dtype).requires_grad_(),
         weight.to(dtype).requires_grad_(),
-        *(g.requires_grad_() if g.numel() else g for g in fill(gains, torch.float64)),
-        *fill(values, dtype),
-        *fill(stencils, torch.float64),
+        *(g.requires_grad_() if g.numel() else g for g in three(gains, torch.float64)),
+        *three(values, dtype),
+        *three(stencils, torch.float64),
     ]
     period = [float(p) for p in grid[2]]
     op = torch.ops.physcon.boundary_spectral_conv.default
@@ -400,6 +402,34 @@ def test_the_backward_pass_keeps_the_spectrum_and_not_the_input() -> None:
     size = sum(t.numel() * t.element_size() for t in kept if t.data_ptr() not in own)
     record = 6 * channels * 8 * 4  # end values and shifts in double precision
     assert size <= 2 * m / n * x.numel() * 4 + record
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("grid", [GRIDS[i] for i in (2, 5, 8, 11, 12)], ids=str)
+def test_the_composite_for_other_devices_gives_the_same_numbers(
+    grid: Any, dtype: torch.dtype
+) -> None:
+    for axes, parts in [((0,), 1), (tuple(range(len(grid[0]))), 2)]:
+        x, weight, gains, values, stencils = problem(grid, axes=axes, parts=parts, faces=True)
+        arguments = [
+            x.to(dtype),
+            weight.to(dtype),
+            *three(gains, torch.float64),
+            *three(values, dtype),
+            *three(stencils, torch.float64),
+            [float(p) for p in grid[2]],
+        ]
+        ours = torch.ops.physcon.boundary_spectral_conv(*arguments)
+        theirs = COMPOSITES["boundary_spectral_conv"](*arguments)
+        up = normal(seeded("up", grid), *ours[0].shape).to(dtype)
+        rest = (*arguments[1:], True, True, True, True)
+        adjoint = torch.ops.physcon.boundary_spectral_conv_backward
+        composite = COMPOSITES["boundary_spectral_conv_backward"]
+        pairs = [*zip(ours, theirs, strict=True)]
+        pairs += zip(adjoint(up, *ours[1:], *rest), composite(up, *theirs[1:], *rest), strict=True)
+        for a, b in pairs:
+            assert a.dtype == b.dtype and a.stride() == b.stride()
+            assert deviation(a, b) <= (1e-12 if dtype == torch.float64 else 1e-5)
 
 
 # ---- dtypes, layouts, threads --------------------------------------------------------------------

@@ -15,9 +15,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from physcon_ext.ops._faces import assign_by_formula
+from physcon_ext.ops._faces import assign_by_formula, pull_by_formula
 from physcon_ext.ops.composite.spectral import analyse, as_complex, mix, synthesise
 from physcon_ext.reference.spectral_conv import fourier_matrix, signed_wavenumbers
+
+
+def correction_of(
+    size: Sequence[int], weight: Tensor, gains: Sequence[Tensor], period: Sequence[float]
+) -> Correction:
+    """Return the sizes of a call of the op."""
+    d = len(period)
+    return Correction(
+        size=tuple(size),
+        modes=tuple(weight.shape[:d]),
+        period=tuple(period),
+        channels=(weight.shape[-3], weight.shape[-2]),
+        corrected=tuple(axis for axis in range(d) if gains[axis].numel()),
+    )
 
 
 @dataclass(frozen=True)
@@ -66,16 +80,29 @@ class Correction:
         twice = (k > 0) & (2 * k != self.period[axis]) & (axis == self.dims - 1)
         return torch.where(twice, 2.0, 1.0).double() / self.period[axis]
 
+    def basis(self, axis: int, device: torch.device) -> Tensor:
+        """``exp(-i w_k (n - c))``, (points, modes)."""
+        size = self.size[axis]
+        k = self.wavenumbers(axis, device)
+        return fourier_matrix(size, k, self.period[axis], (size - 1) / 2)
+
     # ---- maps ------------------------------------------------------------------------------------
 
     def ends(self, spectrum: Tensor, axis: int) -> Tensor:
         """Transforms of the field at both ends of an axis, ``(*others, *batch, 2 channels)``."""
-        phase, weight = (f(axis, spectrum.device) for f in (self.phase, self.weights))
-        first, last = (
-            self._real_field(torch.tensordot(weight * row, spectrum, dims=([0], [axis])), axis)
-            for row in (phase.conj(), phase)
-        )
-        return torch.cat([first, last], -1)
+        weighted = spectrum * self._along(self.weights(axis, spectrum.device), axis, spectrum.ndim)
+        first, last = self.sources_adjoint(weighted, axis).chunk(2, -1)
+        return torch.cat([self._real_field(first, axis), self._real_field(last, axis)], -1)
+
+    def ends_adjoint(self, ends: Tensor, axis: int) -> Tensor:
+        """The adjoint of `ends`."""
+        first, last = (self._real_field(line, axis) for line in ends.chunk(2, -1))
+        spectrum = self.sources(torch.cat([first, last], -1), axis)
+        return spectrum * self._along(self.weights(axis, ends.device), axis, spectrum.ndim)
+
+    @staticmethod
+    def _along(values: Tensor, axis: int, ndim: int) -> Tensor:
+        return values.reshape(-1, *(1,) * (ndim - axis - 1))
 
     def _real_field(self, line: Tensor, axis: int) -> Tensor:
         """The part of a transform that belongs to the real part of its field."""
@@ -107,8 +134,7 @@ class Correction:
             )
             for a in range(self.dims):
                 if a != axis:
-                    k = self.wavenumbers(a, x.device)
-                    basis = fourier_matrix(self.size[a], k, self.period[a], (self.size[a] - 1) / 2)
+                    basis = self.basis(a, x.device)
                     # The first axis that is left goes to the end; all of them end in order.
                     first = x.ndim - self.dims
                     both = torch.tensordot(both, basis, dims=([first], [0]))
@@ -119,19 +145,52 @@ class Correction:
     def sources(self, shift: Tensor, axis: int) -> Tensor:
         """Spectrum of sources at both ends of an axis."""
         first, last = (s.unsqueeze(axis) for s in shift.chunk(2, -1))
-        phase = self.phase(axis, shift.device).reshape(-1, *(1,) * (first.ndim - axis - 1))
+        phase = self._along(self.phase(axis, shift.device), axis, first.ndim)
         return first * phase + last * phase.conj()
 
-    def shift(self, seen: Tensor, gain: Tensor) -> Tensor:
-        """What the gains make of ``[a_0 a_N y_0 y_N]``."""
-        gain = gain.double()
-        if self.dims == 1 or gain.shape[-1] == 1:
-            matrix = gain[..., 0].to(torch.complex128)
-        else:
-            matrix = as_complex(gain)
+    def sources_adjoint(self, spectrum: Tensor, axis: int) -> Tensor:
+        """The adjoint of `sources`."""
+        phase = self.phase(axis, spectrum.device)
+        rows = [torch.tensordot(p, spectrum, dims=([0], [axis])) for p in (phase.conj(), phase)]
+        return torch.cat(rows, -1)
+
+    def shift(self, seen: Tensor, matrix: Tensor) -> Tensor:
+        """What a gain (or its adjoint) makes of numbers per mode of the other axes."""
         rows = seen.reshape(-1, *seen.shape[self.dims - 1 :])
         moved = torch.einsum("q...i,qio->q...o", rows, matrix)
         return moved.reshape(*seen.shape[:-1], moved.shape[-1])
+
+    def matrix(self, gain: Tensor) -> Tensor:
+        """A gain as complex matrices; with a single axis its imaginary part does not count."""
+        if self.dims == 1 or gain.shape[-1] == 1:
+            return gain[..., 0].to(torch.complex128)
+        return as_complex(gain)
+
+    def gain_gradient(self, seen: Tensor, grad: Tensor, gain: Tensor) -> Tensor:
+        """The gradient of a gain from what it was applied to and that of its result."""
+        rows, grads = (t.reshape(-1, *t.shape[self.dims - 1 :]) for t in (seen, grad))
+        found = torch.einsum("q...i,q...o->qio", rows.conj(), grads)
+        if gain.shape[-1] == 1:
+            return found.real[..., None]
+        imaginary = torch.zeros_like(found.real) if self.dims == 1 else found.imag
+        return torch.stack((found.real, imaginary), -1)
+
+    def lines_adjoint(self, lines: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+        """The adjoint of `lines`, for an input of this shape, float64."""
+        device = lines[0].device
+        total = torch.zeros(tuple(shape), dtype=torch.float64, device=device)
+        for axis, line in zip(self.corrected, lines, strict=True):
+            field = line
+            for a in range(self.dims):
+                if a != axis:
+                    field = torch.tensordot(field, self.basis(a, device).conj(), dims=([0], [1]))
+            first, last = field.real.chunk(2, len(shape) - self.dims - 1)
+            at = len(shape) - self.dims + axis
+            gap = list(shape)
+            gap[at] -= 2
+            middle = total.new_zeros(gap)
+            total = total + torch.cat([first.unsqueeze(at), middle, last.unsqueeze(at)], at)
+        return total
 
     # ---- the op ----------------------------------------------------------------------------------
 
@@ -145,20 +204,74 @@ class Correction:
         stencils: Sequence[Tensor],
     ) -> tuple[Tensor, list[Tensor]]:
         """The output in float64 and, per corrected axis, ``[a_0 a_N y_0 y_N d_0 d_N]``."""
-        w, shifts, records = as_complex(weight), torch.zeros_like(spectrum), []
+        w = as_complex(weight)
+        records = self._records(spectrum, lines, w, gains)
+        for axis, (_, moved) in zip(self.corrected, records, strict=True):
+            spectrum = spectrum + self.sources(moved, axis)
+        field = synthesise(mix(spectrum, w, self.dims), self.size, self.period, weighted=True)
+        y = assign_by_formula(field, values, stencils, self.dims)
+        return y, [torch.cat(record, -1) for record in records]
+
+    def _records(
+        self, spectrum: Tensor, lines: Sequence[Tensor], w: Tensor, gains: Sequence[Tensor]
+    ) -> list[tuple[Tensor, Tensor]]:
+        """``[a_0 a_N y_0 y_N]`` and ``[d_0 d_N]`` per corrected axis."""
+        shifts, records = torch.zeros_like(spectrum), []
         for axis, line in zip(self.corrected, lines, strict=True):
             own = line + self.ends(shifts, axis)
             seen = torch.cat([own, self.ends(mix(spectrum + shifts, w, self.dims), axis)], -1)
-            moved = self.shift(seen, gains[axis])
+            moved = self.shift(seen, self.matrix(gains[axis]))
             shifts = shifts + self.sources(moved, axis)
-            records.append(torch.cat([seen, moved], -1))
-        y = mix(spectrum + shifts, w, self.dims)
-        field = synthesise(y, self.size, self.period, weighted=True)
-        return assign_by_formula(field, values, stencils, self.dims), records
+            records.append((seen, moved))
+        return records
 
     def transform(self, x: Tensor) -> tuple[Tensor, ...]:
         """Spectrum and end lines of an input."""
         return (analyse(x, self.modes, self.period), *self.lines(x))
+
+    def adjoint(
+        self,
+        grad: Tensor,
+        spectrum: Tensor,
+        lines: Sequence[Tensor],
+        weight: Tensor,
+        gains: Sequence[Tensor],
+        values: Sequence[Tensor],
+        stencils: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+        """Gradients of input, weight, gains and face data, in float64."""
+        field, value_grads = pull_by_formula(grad.double(), values, stencils, self.dims)
+        upstream = analyse(field, self.modes, self.period, weighted=True)
+        w = as_complex(weight)
+        back = w.transpose(-1, -2).conj()
+        records = self._records(spectrum, lines, w, gains)
+        through, weight_grad = torch.zeros_like(spectrum), torch.zeros_like(w)
+        gain_grads = [torch.zeros_like(gain) for gain in gains]
+        line_grads: list[Tensor] = []
+        count = 2 * self.channels[0]
+        for axis, (seen, moved) in reversed(list(zip(self.corrected, records, strict=True))):
+            weight_grad = weight_grad + self._product(self.sources(moved, axis), upstream)
+            pulled = mix(upstream, back, self.dims) + through
+            shift_grad = self.sources_adjoint(pulled, axis)
+            if self.dims == 1:
+                shift_grad = shift_grad.real.to(shift_grad.dtype)
+            gain_grads[axis] = self.gain_gradient(seen, shift_grad, gains[axis])
+            matrix = self.matrix(gains[axis]).transpose(-1, -2).conj()
+            seen_grad = self.shift(shift_grad, matrix)
+            upstream = upstream + self.ends_adjoint(seen_grad[..., count:], axis)
+            through = through + self.ends_adjoint(seen_grad[..., :count], axis)
+            line_grads.insert(0, seen_grad[..., :count])
+        weight_grad = weight_grad + self._product(spectrum, upstream)
+        x_grad = synthesise(mix(upstream, back, self.dims), self.size, self.period)
+        if line_grads:
+            x_grad = x_grad + self.lines_adjoint(line_grads, x_grad.shape)
+        pairs = torch.stack((weight_grad.real, weight_grad.imag), -1)
+        return x_grad, pairs, gain_grads, value_grads
+
+    def _product(self, left: Tensor, right: Tensor) -> Tensor:
+        """``X^H g`` per mode, summed over the batch."""
+        a, b = (t.reshape(*self.modes, -1, t.shape[-1]) for t in (left, right))
+        return a.transpose(-1, -2).conj() @ b
 
     # ---- records of the compiled op --------------------------------------------------------------
 

@@ -111,6 +111,34 @@ def assign_by_formula(
     return u
 
 
+def pull_by_formula(
+    grad: Tensor, values: Sequence[Tensor], stencils: Sequence[Tensor], dims: int
+) -> tuple[Tensor, list[Tensor]]:
+    """The adjoint of `assign_by_formula`: gradients of ``u`` and of the data, in their shapes."""
+    found = [torch.zeros_like(value, dtype=grad.dtype) for value in values]
+    for axis in reversed(range(dims)):
+        value, stencil = values[axis], stencils[axis]
+        if stencil.numel() == 0:
+            continue
+        at = grad.ndim - dims + axis
+        points, width = grad.shape[at], stencil.shape[1]
+        faces = [grad.select(at, 0), grad.select(at, points - 1)]
+        found[axis] = torch.stack(faces, grad.ndim - dims).sum_to_size(value.shape)
+        gap = list(grad.shape)
+        gap[at] = points - width
+        nothing, edge = grad.new_zeros(gap), torch.zeros_like(faces[0]).unsqueeze(at)
+        first, last = (
+            face.unsqueeze(at) * row.to(grad.dtype).reshape(-1, *(1,) * (grad.ndim - at - 1))
+            for face, row in zip(faces, stencil, strict=True)
+        )
+        grad = (
+            torch.cat([edge, grad.narrow(at, 1, points - 2), edge], at)
+            + torch.cat([first, nothing], at)
+            + torch.cat([nothing, last.flip(at)], at)
+        )
+    return grad, found
+
+
 def batched_values(
     size: int, batch: Sequence[int], value: Tensor, dim: int | None, *, summed: bool
 ) -> tuple[Tensor, tuple[int, ...]]:

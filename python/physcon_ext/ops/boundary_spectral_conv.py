@@ -11,9 +11,9 @@ from torch import Tensor
 
 from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
-from physcon_ext.ops._boundary_formula import Correction
+from physcon_ext.ops._boundary_formula import Correction, correction_of
 from physcon_ext.ops._faces import batched_values, face_tensors, per_call, unmapped
-from physcon_ext.ops.composite.spectral import as_complex, as_pairs
+from physcon_ext.ops.composite.spectral import as_complex, as_pairs, synthesise
 from physcon_ext.ops.spectral_conv import apply_each, check_spectral
 
 
@@ -135,17 +135,6 @@ def _check_gains(x: Tensor, weight: Tensor, gains: Sequence[Tensor | None]) -> l
     return found
 
 
-def _correction(size: Sequence[int], weight: Tensor, gains: Sequence[Tensor], period: Any) -> Any:
-    d = len(period)
-    return Correction(
-        size=tuple(size),
-        modes=tuple(weight.shape[:d]),
-        period=tuple(period),
-        channels=(weight.shape[-3], weight.shape[-2]),
-        corrected=tuple(axis for axis in range(d) if gains[axis].numel()),
-    )
-
-
 # ---- derivatives ---------------------------------------------------------------------------------
 # The spectrum and the record are differentiable outputs that the wrapper drops: the backward pass
 # keeps them and not x, and a second derivative still finds its way to x.
@@ -172,7 +161,7 @@ def _backward(
         else:
             found = _gradients(ctx, grad)
     if needed[0] and (grad_spectrum is not None or grad_shifts is not None):
-        call = _correction(ctx.size, weight, rest[:3], ctx.period)
+        call = correction_of(ctx.size, weight, rest[:3], ctx.period)
         slots = [
             torch.zeros_like(as_complex(spectrum)),
             *call.from_record(torch.zeros_like(shifts)),
@@ -188,8 +177,9 @@ def _backward(
 
 def _to_input(ctx: Any, call: Correction, slots: Sequence[Tensor]) -> Tensor:
     shape, dtype = ctx.input
-    blank = torch.zeros(shape, dtype=torch.float64, device=slots[0].device)
-    (found,) = torch.func.vjp(call.transform, blank)[1](tuple(slots))
+    found = synthesise(slots[0], call.size, call.period)
+    if len(slots) > 1:
+        found = found + call.lines_adjoint(slots[1:], shape)
     return found.to(dtype)
 
 
@@ -197,17 +187,17 @@ def _gradients(ctx: Any, grad: Tensor) -> list[Tensor | None]:
     """The adjoint as a differentiable function of everything that it depends on."""
     spectrum, shifts, weight, *rest = ctx.saved_tensors
     gains, values, stencils = rest[:3], rest[3:6], rest[6:9]
-    call = _correction(ctx.size, weight, gains, ctx.period)
-    lines = call.kept_lines(shifts)
-    count = 1 + len(lines)
-
-    def function(*inputs: Tensor) -> Tensor:
-        w, *others = inputs[count:]
-        return call.forward(inputs[0], inputs[1:count], w, others[:3], others[3:6], stencils)[0]
-
-    inputs = (as_complex(spectrum), *lines, weight, *gains, *values)
-    pulled = torch.func.vjp(function, *inputs)[1](grad.double())
-    return [_to_input(ctx, call, pulled[:count]), *pulled[count:]]
+    call = correction_of(ctx.size, weight, gains, ctx.period)
+    x_grad, weight_grad, gain_grads, value_grads = call.adjoint(
+        grad, as_complex(spectrum), call.kept_lines(shifts), weight, gains, values, stencils
+    )
+    dtype = weight.dtype
+    return [
+        x_grad.to(dtype),
+        weight_grad.to(dtype),
+        *gain_grads,
+        *(g.to(dtype) for g in value_grads),
+    ]
 
 
 class _Corrected(torch.autograd.Function):
@@ -229,7 +219,7 @@ class _Corrected(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensors:
         inputs, (y, spectrum, shifts) = ctx.saved_tensors[:_PERIOD], ctx.saved_tensors[_PERIOD:]
-        call = _correction(ctx.size, inputs[1], inputs[_GAINS], ctx.period)
+        call = correction_of(ctx.size, inputs[1], inputs[_GAINS], ctx.period)
 
         def function(*arguments: Tensor) -> Tensor:
             x, w, *rest = arguments

@@ -17,6 +17,12 @@ from physcon_ext.ops.composite.banded import (
     condition_banded,
     condition_banded_backward,
 )
+from physcon_ext.ops.composite.boundary import (
+    assign_faces,
+    assign_faces_backward,
+    boundary_spectral_conv,
+    boundary_spectral_conv_backward,
+)
 from physcon_ext.ops.composite.condition import (
     condition_cross,
     condition_cross_backward,
@@ -57,5 +63,9 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
         banded_product,
         spectral_conv,
         spectral_conv_backward,
+        assign_faces,
+        assign_faces_backward,
+        boundary_spectral_conv,
+        boundary_spectral_conv_backward,
     )
 }
