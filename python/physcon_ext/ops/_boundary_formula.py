@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from physcon_ext.ops._faces import assign_by_formula, pull_by_formula
-from physcon_ext.ops.composite.spectral import analyse, as_complex, mix, synthesise
+from physcon_ext.ops.composite.spectral import analyse, as_complex, conjugate, mix, synthesise
 from physcon_ext.reference.spectral_conv import fourier_matrix, signed_wavenumbers
 
 
@@ -106,7 +106,7 @@ class Correction:
 
     def _real_field(self, line: Tensor, axis: int) -> Tensor:
         """The part of a transform that belongs to the real part of its field."""
-        last, mirror, sign = self.dims - 1, line.conj(), torch.ones((), device=line.device)
+        last, mirror, sign = self.dims - 1, conjugate(line), torch.ones((), device=line.device)
         rest = [a for a in range(self.dims) if a != axis]
         plane = torch.ones((), dtype=torch.bool, device=line.device)
         for place, a in enumerate(rest):
@@ -146,12 +146,12 @@ class Correction:
         """Spectrum of sources at both ends of an axis."""
         first, last = (s.unsqueeze(axis) for s in shift.chunk(2, -1))
         phase = self._along(self.phase(axis, shift.device), axis, first.ndim)
-        return first * phase + last * phase.conj()
+        return first * phase + last * conjugate(phase)
 
     def sources_adjoint(self, spectrum: Tensor, axis: int) -> Tensor:
         """The adjoint of `sources`."""
         phase = self.phase(axis, spectrum.device)
-        rows = [torch.tensordot(p, spectrum, dims=([0], [axis])) for p in (phase.conj(), phase)]
+        rows = [torch.tensordot(p, spectrum, dims=([0], [axis])) for p in (conjugate(phase), phase)]
         return torch.cat(rows, -1)
 
     def shift(self, seen: Tensor, matrix: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class Correction:
     def gain_gradient(self, seen: Tensor, grad: Tensor, gain: Tensor) -> Tensor:
         """The gradient of a gain from what it was applied to and that of its result."""
         rows, grads = (t.reshape(-1, *t.shape[self.dims - 1 :]) for t in (seen, grad))
-        found = torch.einsum("q...i,q...o->qio", rows.conj(), grads)
+        found = torch.einsum("q...i,q...o->qio", conjugate(rows), grads)
         if gain.shape[-1] == 1:
             return found.real[..., None]
         imaginary = torch.zeros_like(found.real) if self.dims == 1 else found.imag
@@ -183,7 +183,9 @@ class Correction:
             field = line
             for a in range(self.dims):
                 if a != axis:
-                    field = torch.tensordot(field, self.basis(a, device).conj(), dims=([0], [1]))
+                    field = torch.tensordot(
+                        field, conjugate(self.basis(a, device)), dims=([0], [1])
+                    )
             first, last = field.real.chunk(2, len(shape) - self.dims - 1)
             at = len(shape) - self.dims + axis
             gap = list(shape)
@@ -243,7 +245,7 @@ class Correction:
         field, value_grads = pull_by_formula(grad.double(), values, stencils, self.dims)
         upstream = analyse(field, self.modes, self.period, weighted=True)
         w = as_complex(weight)
-        back = w.transpose(-1, -2).conj()
+        back = conjugate(w.transpose(-1, -2))
         records = self._records(spectrum, lines, w, gains)
         through, weight_grad = torch.zeros_like(spectrum), torch.zeros_like(w)
         gain_grads = [torch.zeros_like(gain) for gain in gains]
@@ -256,7 +258,7 @@ class Correction:
             if self.dims == 1:
                 shift_grad = shift_grad.real.to(shift_grad.dtype)
             gain_grads[axis] = self.gain_gradient(seen, shift_grad, gains[axis])
-            matrix = self.matrix(gains[axis]).transpose(-1, -2).conj()
+            matrix = conjugate(self.matrix(gains[axis]).transpose(-1, -2))
             seen_grad = self.shift(shift_grad, matrix)
             upstream = upstream + self.ends_adjoint(seen_grad[..., count:], axis)
             through = through + self.ends_adjoint(seen_grad[..., :count], axis)
@@ -271,7 +273,7 @@ class Correction:
     def _product(self, left: Tensor, right: Tensor) -> Tensor:
         """``X^H g`` per mode, summed over the batch."""
         a, b = (t.reshape(*self.modes, -1, t.shape[-1]) for t in (left, right))
-        return a.transpose(-1, -2).conj() @ b
+        return conjugate(a.transpose(-1, -2)) @ b
 
     # ---- records of the compiled op --------------------------------------------------------------
 
@@ -285,7 +287,7 @@ class Correction:
         whole = torch.cat(rows)
         if parts == 1:
             return whole.real.contiguous()
-        return torch.view_as_real(whole.resolve_conj()).flatten(-2)
+        return torch.view_as_real(whole).flatten(-2)
 
     def unpack(self, shifts: Tensor) -> list[Tensor]:
         """The inverse of `pack`, complex, one axis each."""
