@@ -84,6 +84,26 @@ def test_the_ridge_bounds_the_shifts() -> None:
     assert bool(y.isfinite().all())
 
 
+def test_diagnostics_tell_a_bad_system_from_a_good_one() -> None:
+    """Ends that are neighbours on the circle, against the extended period; change against dense."""
+    weight = torch.rand(8, 4, 4, 2, dtype=F64) / 16 + torch.eye(4, dtype=F64)[..., None] / 8
+    x = torch.randn(3, 4, 256, dtype=F64)
+    bad = functional.correction_diagnostics(x, weight, BOTH, period=1.0, ridge=0.0)
+    good = functional.correction_diagnostics(x, weight, BOTH)
+    assert bad.condition[0] is not None and good.condition[0] is not None
+    assert float(bad.condition[0]) > 20 * float(good.condition[0])
+    plain = boundary_spectral_conv(x, weight, BOTH, correction="overwrite", assign=False)
+    exact = boundary_spectral_conv(x, weight, BOTH, assign=False)
+    expected = (exact - plain).flatten(1).norm(dim=1) / plain.flatten(1).norm(dim=1)
+    torch.testing.assert_close(good.change, expected)
+    channel = BoundaryConditions(left=Periodic(), right=Periodic(), top=Dirichlet())
+    found = functional.correction_diagnostics(
+        torch.randn(2, 2, 12, 9, dtype=F64), weights(2, F64), channel
+    )
+    assert found.condition[0] is None
+    assert found.condition[1] is not None and found.condition[1].shape == (4,)
+
+
 @pytest.mark.parametrize("channels,out", [(2, 5), (5, 2)])
 def test_input_and_output_channels_may_differ(channels: int, out: int) -> None:
     weight = weights(1, F64, channels, out)

@@ -279,8 +279,11 @@ def test_lengths_can_be_learned() -> None:
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
-def test_ends_are_exact_under_autocast(half: torch.dtype) -> None:
-    net = FNO((4,), 1, 1, 8, n_layers=2, boundary=BOTH)
+@pytest.mark.parametrize("correction", CORRECTIONS)
+def test_ends_are_exact_under_autocast(
+    half: torch.dtype, correction: px.functional.Correction
+) -> None:
+    net = FNO((4,), 1, 1, 8, n_layers=2, boundary=BOTH, correction=correction)
     values = {"left": torch.randn(2, 1), "right": torch.randn(2, 1)}
     with torch.autocast("cpu", dtype=half):
         out = net(torch.randn(2, 1, 32), values)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 import torch
@@ -26,6 +27,7 @@ from physcon_ext.boundary.gains import (
     Target,
     correction_gain,
     end_response,
+    end_system,
     scalar_gain,
 )
 from physcon_ext.boundary.periods import Period, axis_periods
@@ -35,7 +37,15 @@ from physcon_ext.boundary.smooth import Kernel, Length, condition_on_boundary
 Correction: TypeAlias = Literal["exact", "published", "overwrite", "smooth", "none"]
 Gains: TypeAlias = "Sequence[Tensor | None]"
 
-__all__ = ["boundary_spectral_conv", "correction_gains", "spectral_conv"]
+_PLAIN_AND_EXACT: tuple[Correction, Correction] = ("overwrite", "exact")
+
+__all__ = [
+    "CorrectionDiagnostics",
+    "boundary_spectral_conv",
+    "correction_diagnostics",
+    "correction_gains",
+    "spectral_conv",
+]
 
 
 def spectral_conv(x: Tensor, weight: Tensor, *, period: Period = None) -> Tensor:
@@ -277,6 +287,69 @@ def correction_gains(
                 response, ends=(low, high), target=target, ridge=ridge, skip=skip
             )
     return gains
+
+
+@dataclass(frozen=True)
+class CorrectionDiagnostics:
+    """What the elimination has to work with, and how much it changes.
+
+    Attributes:
+        condition: Per axis the condition numbers of the end systems ``S``, ``(Q,)`` float64, None
+            for axes that are not corrected. Large ones ask for a longer period or more ridge.
+        change: Norm of what the correction adds over the norm of the plain convolution, per item,
+            before ends are assigned.
+    """
+
+    condition: tuple[Tensor | None, ...]
+    change: Tensor
+
+
+def correction_diagnostics(
+    x: Tensor, weight: Tensor, bc: BoundaryConditions, *, period: Period = None, ridge: float = 0.1
+) -> CorrectionDiagnostics:
+    """Measure the ``"exact"`` correction of a convolution.
+
+    Args:
+        x: As in `boundary_spectral_conv`.
+        weight: As in `boundary_spectral_conv`.
+        bc: As in `boundary_spectral_conv`.
+        period: As in `boundary_spectral_conv`.
+        ridge: As in `boundary_spectral_conv`.
+
+    Returns:
+        `CorrectionDiagnostics`, without gradients.
+
+    Example:
+        >>> from physcon_ext.boundary import BoundaryConditions, Dirichlet
+        >>> bc = BoundaryConditions(left=Dirichlet(), right=Dirichlet())
+        >>> weight = torch.eye(2)[..., None] * torch.tensor([1.0, 0.0])
+        >>> found = correction_diagnostics(torch.rand(1, 2, 64), weight.expand(8, 2, 2, 2), bc)
+        >>> bool(found.condition[0] < 2)
+        True
+    """
+    dims, sizes = _check(x, weight, "correction_diagnostics")
+    native = [bc.is_periodic(axis) for axis in range(dims)]
+    inner = [n - 1 if whole else n for n, whole in zip(sizes, native, strict=True)]
+    extended = [not whole for whole in native]
+    periods = axis_periods(period, inner, _modes(weight), extended, who="correction_diagnostics")
+    with torch.no_grad():
+        condition: list[Tensor | None] = []
+        for axis in range(dims):
+            low, high = (c is not None and not native[axis] for c in bc.axis(axis))
+            system = None
+            if low or high:
+                found = end_response(weight, axis, sizes=inner, period=periods)
+                system = end_system(found) if low and high else found.same
+            condition.append(None if system is None else torch.linalg.cond(system))
+        plain, corrected = (
+            boundary_spectral_conv(
+                x, weight, bc, correction=kind, period=period, ridge=ridge, assign=False
+            ).double()
+            for kind in _PLAIN_AND_EXACT
+        )
+        own = tuple(range(x.ndim - dims - 1, x.ndim))
+        change = (corrected - plain).square().sum(own) / plain.square().sum(own)
+    return CorrectionDiagnostics(tuple(condition), change.sqrt())
 
 
 def _modes(weight: Tensor) -> list[int]:

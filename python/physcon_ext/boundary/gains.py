@@ -86,6 +86,13 @@ def end_response(
     return EndResponse(*_of_real_field(blocks, axis, waves, period).flatten(1, -3))
 
 
+def end_system(response: EndResponse, skip: Tensor | None = None) -> Tensor:
+    """Return ``S = [[D, G], [A, D]]``, with the weights of a pointwise layer on its diagonal."""
+    own = response.same if skip is None else response.same + skip.to(response.same.dtype)
+    rows = [torch.cat([own, response.across], -1), torch.cat([response.back, own], -1)]
+    return torch.cat(rows, -2)
+
+
 def correction_gain(
     response: EndResponse,
     *,
@@ -121,8 +128,7 @@ def correction_gain(
     own = d if skip is None else d + skip.to(d.dtype)
     first, second = ends
     if first and second:
-        system = torch.cat([torch.cat([own, g], -1), torch.cat([a, own], -1)], -2)
-        solve = _regularised_inverse(system, ridge, detach_ridge)
+        solve = _regularised_inverse(end_system(response, skip), ridge, detach_ridge)
         upper, lower = solve.chunk(2, -2)
         at_first, at_last = d, d
         if target == "left":
