@@ -78,6 +78,12 @@ def test_the_solvers_make_files_that_pass_the_check_and_come_near_the_exact_ones
                 file["/fields/v"][...], axis=3
             )
             assert np.abs(inside).max() < 1e-13  # no volume is lost
+            # Momentum between two faces changes by the fluxes around it.
+            u, dt = file["/fields/u"][...], np.diff(file["/time/t"][...])[:, None, None]
+            along, across = file["/fluxes/u/x"][...], file["/fluxes/u/y"][...]
+            gained = np.diff(u, axis=1)[:, :, 1:-1]
+            passed = np.diff(along, axis=2) + np.diff(across, axis=3)[:, :, 1:-1]
+            assert np.abs(gained + dt * 24 * passed).max() < 1e-12
         return
     make(exact, name, 2, **size)
     with h5py.File(solved) as a, h5py.File(exact) as b:

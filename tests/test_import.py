@@ -60,9 +60,9 @@ def test_import_takes_less_than_a_tenth_of_a_second_beyond_torch() -> None:
 def test_import_needs_no_optional_package() -> None:
     code = """
 import sys
-for name in ("typer", "rich", "matplotlib", "gpytorch", "scipy"):
+for name in ("typer", "rich", "matplotlib", "gpytorch", "scipy", "h5py", "xarray"):
     sys.modules[name] = None
-import physcon_ext, physcon_ext.core, physcon_ext.cli
+import physcon_ext, physcon_ext.core, physcon_ext.cli, physcon_ext.data, physcon_ext.plot
 """
     result = run(code)
     assert (result.returncode, result.stderr) == (0, "")

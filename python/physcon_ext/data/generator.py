@@ -34,6 +34,7 @@ from physcon_ext.data.layout import (
     require_h5py,
 )
 from physcon_ext.data.records import Column, Grid, exact_record, make_grid
+from physcon_ext.data.schema import open_file
 from physcon_ext.data.streams import SampleStream, sample_seed
 from physcon_ext.pde import Equation, Problem, Wave, equation
 
@@ -169,7 +170,7 @@ def generate(
         OSError: If the disk is too small or full. A file that was begun can be resumed.
         ValueError: If an argument is out of range, or a parameter makes the solution end before
             the last time.
-        DataError: If the file to resume was made with other settings.
+        DataError: If the file to resume is damaged or was made with other settings.
 
     Notes:
         Conservation: totals, sources and face fluxes integrated over each interval are stored with
@@ -367,7 +368,7 @@ def _prepare(
         return list(range(samples))
     if not resume:
         raise FileExistsError(f"{path}: exists already; resume it, remove it, or give another name")
-    with require_h5py().File(path, "r") as file:
+    with open_file(path) as file:
         made, asked = read_config(file), _settings(plan, parts, samples)
         for key, value in asked.items():
             if made.get(key) != value:

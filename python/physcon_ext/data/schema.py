@@ -365,7 +365,8 @@ class _Checker:
                 path = f"/boundary/{name}/{edge}"
                 if edge not in EDGES:
                     self.say(path, f"expected an edge among {', '.join(EDGES)}")
-                needed = ("trace", "flux") if f"/fluxes/{name}" in self.file else ("trace",)
+                conserved = f"/conserved/{name}" in self.file
+                needed = ("trace", "flux") if conserved else ("trace",)
                 for part in needed:
                     if part not in group:
                         self.say(f"{path}/{part}", "expected this dataset, got none")
@@ -395,13 +396,13 @@ class _Checker:
             if expected is not None and dataset.shape[1:] != (nt, *expected):
                 self.say(name, f"expected shape (sample, {nt}, {expected}), got {dataset.shape}")
         for name, field_group in self.file.get("/fluxes", {}).items():
-            cells = self.file["/grid/volume"].shape
             for axis, dataset in field_group.items():
-                shape = list(cells)
-                shape[AXES.index(axis)] += 1
-                if dataset.shape[1:] != (nt - 1, *shape):
+                place = _text(dataset.attrs.get("location", f"{axis}_faces"))
+                if dataset.shape[1:] != (nt - 1, *(self.field_shape(place) or ())):
                     where = f"/fluxes/{name}/{axis}"
-                    self.say(where, f"expected shape (sample, {nt - 1}, {tuple(shape)})")
+                    self.say(
+                        where, f"expected shape (sample, {nt - 1}, {place}), got {dataset.shape}"
+                    )
         return len(self.single) == before
 
     def field_shape(self, location: str | None) -> tuple[int, ...] | None:

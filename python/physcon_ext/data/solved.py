@@ -142,6 +142,12 @@ def _cavity_record(cavity: pde.Cavity, grid: Grid) -> list[Column]:
         across: Attributes = {"kind": "point", "location": f"{axis}_faces", "conserved": False}
         text = f"velocity along {axis} through the faces across {axis}"
         columns.append(Column(f"/fields/{name}", values, text, attributes=across))
+    for name, own, fluxes in (("u", "x", flow.u_flux), ("v", "y", flow.v_flux)):
+        for axis, flux in zip(AXES, fluxes, strict=False):
+            # The momentum lives on the faces across its own axis: its fluxes on what lies between.
+            place: Attributes = {"location": "cells" if axis == own else "vertices"}
+            text = f"mean flux of momentum {name} along {axis}, stress and pressure included"
+            columns.append(Column(f"/fluxes/{name}/{axis}", flux, text, attributes=place))
     columns += parameter_columns(cavity)
     held: Attributes = {"kind": "dirichlet"}
     for edge, short in zip(cavity.boundary.edges, EDGES, strict=False):
