@@ -48,12 +48,14 @@ def test_import_is_quiet_and_registers_the_operators() -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_import_takes_less_than_a_tenth_of_a_second_beyond_torch() -> None:
+def test_import_takes_less_than_a_tenth_of_a_second_beyond_torch(tmp_path: Path) -> None:
     code = (
         "import time, torch, numpy; start = time.process_time(); import physcon_ext; "
         "print(time.process_time() - start)"
     )
-    seconds = [float(run(code).stdout) for _ in range(3)]
+    # With byte code, as installed packages have it: the first run writes it.
+    cache = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    seconds = [float(run(code, **cache).stdout) for _ in range(4)]
     assert min(seconds) < 0.1, seconds
 
 
