@@ -550,6 +550,14 @@ def test_items_hold_fields_edges_rows_and_fluxes(good: Path) -> None:
         assert torch.equal(item["bc"]["x_lo"]["value"], value)
         assert item["parameters"]["u_left"].item() == file["/parameters/u_left"][1]
         assert torch.equal(item["grid"][0], torch.from_numpy(file["/grid/x"][...]))
+    quick = data.PDEDataset(
+        good, n_steps_input=2, n_steps_output=3, dtype=torch.float64, verify=False
+    )[4]
+    for key in ("x", "y", "t"):
+        assert torch.equal(quick[key], item[key])
+    assert torch.equal(quick["flux"]["x"], item["flux"]["x"])
+    assert torch.equal(quick["conserved"]["target"], item["conserved"]["target"])
+    assert quick["parameters"] == item["parameters"]
     rows = item["conserved"]
     residual = (rows["weights"] * item["y"]).sum(-1) - rows["target"]
     assert residual.abs().max().item() < 1e-14

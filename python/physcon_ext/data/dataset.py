@@ -50,7 +50,8 @@ class PDEDataset(Dataset[Item]):
         n_steps_output: Times in ``y``, at least 1; all that remain when None, one window a sample.
         stride: Times between the starts of windows of the same sample.
         dtype: Type of fields, grid, fluxes and edge values.
-        verify: Compare every dataset that is read with its checksum.
+        verify: Compare every dataset that is read with its checksum, for which the whole sample is
+            read; else only the times of the window are.
 
     Raises:
         FileNotFoundError, ImportError, ValueError: If the file cannot be read as such, or an
@@ -137,10 +138,13 @@ class PDEDataset(Dataset[Item]):
         file = self._opened()
         if int(file[STATUS][sample]) != DONE:
             raise DataError(f"{self._path}: sample {sample} is not complete any more")
-        read = {name: self._read(file, f"/fields/{name}", sample) for name in self._fields}
+        read = {
+            name: self._read(file, f"/fields/{name}", sample, slice(start, stop))
+            for name in self._fields
+        }
         item: Item = {
-            "x": self._channels(read, start, middle),
-            "y": self._channels(read, middle, stop),
+            "x": self._channels(read, slice(None, self._inputs)),
+            "y": self._channels(read, slice(self._inputs, None)),
             "grid": self._grid,
             "bc": self._edges(file, sample, middle, stop),
             "conserved": self._rows(file, sample, middle, stop),
@@ -165,17 +169,20 @@ class PDEDataset(Dataset[Item]):
             self._file, self._owner = open_file(self._path), os.getpid()
         return self._file
 
-    def _read(self, file: Any, path: str, sample: int) -> NDArray[Any]:
-        values: NDArray[Any] = np.asarray(file[path][sample])
-        if self._verify:
-            verify(file, path, sample, values)
-        return values
+    def _read(self, file: Any, path: str, sample: int, steps: slice = slice(None)) -> NDArray[Any]:
+        """Part of a sample; all of it is read only where its checksum is wanted."""
+        dataset = file[path]
+        if not self._verify:
+            return np.asarray(dataset[sample] if dataset.ndim == 1 else dataset[sample, steps])
+        values: NDArray[Any] = np.asarray(dataset[sample])
+        verify(file, path, sample, values)
+        return values[steps] if values.ndim else values
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._dtype)
 
-    def _channels(self, read: Mapping[str, NDArray[Any]], start: int, stop: int) -> Tensor:
-        stacked = np.stack([values[start:stop] for values in read.values()], axis=1)
+    def _channels(self, read: Mapping[str, NDArray[Any]], steps: slice) -> Tensor:
+        stacked = np.stack([values[steps] for values in read.values()], axis=1)
         return self._tensor(stacked.reshape(-1, *stacked.shape[2:]))
 
     def _edges(self, file: Any, sample: int, start: int, stop: int) -> dict[str, Item]:
@@ -186,7 +193,9 @@ class PDEDataset(Dataset[Item]):
             found[edge] = {"kind": kind.decode() if isinstance(kind, bytes) else str(kind)}
             if "value" in group:
                 path = f"/boundary/{name}/{edge}/value"
-                found[edge]["value"] = self._tensor(self._read(file, path, sample)[start:stop])
+                found[edge]["value"] = self._tensor(
+                    self._read(file, path, sample, slice(start, stop))
+                )
                 for key in ("a", "b"):
                     if key in group["value"].attrs:
                         found[edge][key] = float(group["value"].attrs[key])
@@ -194,7 +203,9 @@ class PDEDataset(Dataset[Item]):
 
     def _rows(self, file: Any, sample: int, start: int, stop: int) -> dict[str, Tensor]:
         targets = [
-            torch.from_numpy(self._read(file, f"/conserved/{name}/target", sample)[start:stop])
+            torch.from_numpy(
+                self._read(file, f"/conserved/{name}/target", sample, slice(start, stop))
+            )
             for name in self._conserved
         ]
         if not targets:
@@ -211,7 +222,7 @@ class PDEDataset(Dataset[Item]):
         name = next((n for n in self._conserved if f"/fluxes/{n}" in file), None)
         return {
             axis: self._tensor(
-                self._read(file, f"/fluxes/{name}/{axis}", sample)[start - 1 : stop - 1]
+                self._read(file, f"/fluxes/{name}/{axis}", sample, slice(start - 1, stop - 1))
             )
             for axis in (file[f"/fluxes/{name}"] if name else ())
         }
