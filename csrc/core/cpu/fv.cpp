@@ -161,9 +161,10 @@ void line_stage(const LineStage& s, int64_t n, double speed) {
     const double *w = s.w, *u = s.u;
     double *rates = s.rates, *out = s.out, *low = s.low, *sum = s.sum;
     const double a = s.a, b = s.b, ratio = s.ratio, dt = s.dt;
+    const double scaled = b * speed;  // fluxes are proportional to the speed, and b > 0
     const bool blended = a != 0;
     const auto rate = [=](int64_t face) {
-        Real r = b * face_fluxes<transport, scheme>(w + face, 1, speed);
+        Real r = face_fluxes<transport, scheme>(w + face, 1, scaled);
         if (blended) {
             r += a * load(rates + face);
         }
@@ -364,7 +365,8 @@ class Item {
             w_ = cells();
             w_low_ = cells();
         }
-        for (Rates& r : rates_) {
+        for (int i = 0; i < rates_used(); ++i) {
+            Rates& r = rates_[i];
             r.inner = arena.take<double>(l_.inner_faces);
             r.outer = arena.take<double>(l_.outer_faces);
         }
@@ -405,6 +407,9 @@ class Item {
     }
 
   private:
+    int rates_used() const {
+        return a_.integrator == Integrator::rkl2 ? 4 : 2;
+    }
     bool implicit() const {
         return a_.integrator == Integrator::backward_euler || a_.integrator == Integrator::tr_bdf2;
     }
@@ -426,8 +431,8 @@ class Item {
             copy_in(state + 2 * size, w_);
             copy_in(state + 3 * size, w_low_);
         }
-        for (Rates& r : rates_) {
-            clear_rates(r);
+        for (int i = 0; i < rates_used(); ++i) {
+            clear_rates(rates_[i]);
         }
         for (Rates& r : sums_) {
             clear_rates(r);
@@ -1100,8 +1105,8 @@ class Item {
     bool integral_;  ///< fluxes are differences of the primitive of k
     Coefficient k_{Diffusivity::none, nullptr};
     double *u_, *low_, *v_, *coefficient_, *w_ = nullptr, *w_low_ = nullptr;
-    Rates rates_[4];
-    Rates sums_[3];  ///< integrals over the call, their rounding rests, and the last few steps
+    Rates rates_[4];  ///< the last two for rkl2 only
+    Rates sums_[3];   ///< integrals over the call, their rounding rests, and the last few steps
     double* bands_[6] = {};
     int64_t b_ = 0, step_ = 0, front_ = 0;
     double dt_ = 0;

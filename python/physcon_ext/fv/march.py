@@ -22,7 +22,7 @@ from physcon_ext.boundary.conditions import EDGES
 from physcon_ext.checks import check_finite, common_shape
 from physcon_ext.fv.edges import BoundEdge, bind_edges
 from physcon_ext.fv.solution import Solution
-from physcon_ext.reference.balance_law import EdgeTable, Method, stage_count, stage_times
+from physcon_ext.reference.balance_law import EdgeTable, Method, stage_times
 
 
 Amplitude: TypeAlias = "float | Tensor | Callable[[Tensor], Tensor]"
@@ -597,6 +597,5 @@ __all__ = [
     "march",
     "nearest",
     "parameter",
-    "stage_count",
     "stages_of",
 ]

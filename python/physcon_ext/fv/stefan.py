@@ -67,9 +67,10 @@ def stefan(
         ``shock``: in the cell of the front, ``[x, x + h]``, the profile is a line from the last
         full cell to ``u*`` at ``x* = x + theta h`` and 0 behind; the cell average determines
         ``theta``, and ``-k_max (u* - u)/(distance)`` is the flux into the cell. No mass is moved
-        by hand, so the balance is exact. The front converges with second order. In the first cell
-        ``theta^2`` grows linearly and is integrated exactly, so that the infinite flux at
-        ``t = 0`` does no harm.
+        by hand, so the balance is exact. In the first cell ``theta^2`` grows linearly and is
+        integrated exactly, so that the infinite flux at ``t = 0`` does no harm. Measured for
+        ``u_star = 0.6``, 50 and 200 cells: front off by 1.2e-5 and 2.3e-6 (``integral``: 2.9e-4 and
+        3.9e-5), L1 error 1.8e-5 and 1.7e-6 (4.4e-4 and 5.9e-5).
         Promises: no negative cell; values between 0 and the largest given one.
         The temporal oscillations of arithmetic and harmonic averages and a cure by the shock
         position are analysed by Maddix, Sampaio and Gerritsen (J. Comput. Phys. 373, 2018).
