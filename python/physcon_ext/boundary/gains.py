@@ -180,11 +180,18 @@ def scalar_gain(
         return _as_real(torch.cat(parts if ends[0] else parts[::-1], -1))
     rho = k0n / last
     pivot = limit(k00 - kn0 * rho)
-    left = torch.cat([eye, -k0n / pivot * eye, -eye / pivot, rho / pivot * eye], -2)
-    right = torch.cat([none, eye, none, -eye / last], -2) - left @ g / last
+    one, zero = torch.ones_like(k00), torch.zeros_like(k00)
+    seen = torch.stack([one, -k0n / pivot, -one / pivot, rho / pivot])
+    own = torch.stack([zero, one, zero, -one / last])
     if index_slip:
-        right = right + 2 * left + torch.cat([2 * eye, -2 * eye, none, none], -2)
-    return _as_real(torch.cat([left, right], -1))
+        own = own + 2 * seen + torch.stack([2 * one, -2 * one, zero, zero])
+    right = _below(own, eye) - _below(seen / last, g)
+    return _as_real(torch.cat([_below(seen, eye), right], -1))
+
+
+def _below(coefficients: Tensor, block: Tensor) -> Tensor:
+    """Multiples of blocks ``(Q, C, C)``, one below the other."""
+    return (coefficients[:, None, None] * block[:, None]).flatten(1, 2)
 
 
 @dataclass(frozen=True)
