@@ -249,6 +249,19 @@ def test_threads_and_splits_of_the_batch_do_not_change_a_bit(
         same_bits(everything(part)[:2], [v[:count] for v in expected[:2]])
 
 
+@pytest.mark.parametrize(
+    ("size", "modes"), [((32768,), (3,)), ((128, 256), (4, 3))], ids=["1d", "2d"]
+)
+def test_results_too_large_for_the_caches_have_the_bits_of_their_parts(
+    size: tuple[int, ...], modes: tuple[int, ...]
+) -> None:
+    x, w = (t.float() for t in problem(size, modes, (1,), (2, 104)))
+    y = ops.spectral_conv(x, w)
+    assert y.numel() * 4 > 12 * 2**20
+    halves = [ops.spectral_conv(x, part) for part in w.split(52, -2)]
+    same_bits([y], [torch.cat(halves, 1)])
+
+
 # ---- edges ---------------------------------------------------------------------------------------
 
 

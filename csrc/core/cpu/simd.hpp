@@ -85,6 +85,24 @@ inline void store(T* p, Vector<T> v) {
     __builtin_memcpy(p, &v, sizeof(v));
 }
 
+/// Past the caches, which have no room for it; the address is that of a whole vector.
+template <typename T>
+inline void stream(T* p, Vector<T> v) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+#elif defined(__AVX2__)
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
+#else
+    store(p, v);
+#endif
+}
+/// Orders streamed vectors before whatever follows.
+inline void finish_streams() {
+#if defined(__AVX512F__) || defined(__AVX2__)
+    _mm_sfence();
+#endif
+}
+
 /// Asks for a cache line that will be read soon; any address is allowed.
 inline void prefetch(const void* p) {
     __builtin_prefetch(p, 0, 2);

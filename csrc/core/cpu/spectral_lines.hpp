@@ -248,7 +248,7 @@ template <typename T>
 }
 
 /// One vector of points q of `lines` lines, all wavenumbers: up to four vectors of values each.
-template <int lines, typename T>
+template <int lines, bool streamed, typename T>
 inline void synthesise_tile(const Lines<T>& l, const T* in, int64_t q, int64_t stride, T* y) {
     using V = Vector<T>;
     constexpr int lanes = width<T>;
@@ -285,12 +285,19 @@ inline void synthesise_tile(const Lines<T>& l, const T* in, int64_t q, int64_t s
         const V s = even[r] + odd[r], d = even_sine[r] + odd_sine[r];
         const V s2 = even[r] - odd[r], d2 = odd_sine[r] - even_sine[r];
         const V values[4] = {s - d, reverse<T>(s + d), reverse<T>(s2 - d2), s2 + d2};
+        const auto put = [&](int64_t at, V value) {
+            if (streamed) {
+                stream(to + at, value);
+            } else {
+                store(to + at, value);
+            }
+        };
         if (whole) {
-            store(to + f.up + q, values[0]);
-            store(to + f.down - q - lanes + 1, values[1]);
+            put(f.up + q, values[0]);
+            put(f.down - q - lanes + 1, values[1]);
             if (f.paired) {
-                store(to + f.top - q - lanes + 1, values[2]);
-                store(to + f.bottom + q, values[3]);
+                put(f.top - q - lanes + 1, values[2]);
+                put(f.bottom + q, values[3]);
             }
         } else {
             store_existing(f, q, values, to);
@@ -298,22 +305,43 @@ inline void synthesise_tile(const Lines<T>& l, const T* in, int64_t q, int64_t s
     }
 }
 
-/// Lines y, `stride` apart, from in (lines, 2 padded), up to group_lines at once.
+/// Whether every whole vector of every line begins at a multiple of its size.
 template <typename T>
-void synthesise_group(const Lines<T>& l, const T* in, int64_t lines, int64_t stride, T* y) {
+bool is_aligned(const Lines<T>& l, const T* y, int64_t stride) {
+    const Fold& f = l.fold;
+    const int64_t lanes = width<T>;
+    const auto whole = [&](int64_t at) { return at % lanes == 0; };
+    return reinterpret_cast<std::uintptr_t>(y) % vector_bytes == 0 && whole(stride) &&
+           whole(f.up) && whole(f.down + 1) && (!f.paired || (whole(f.top + 1) && whole(f.bottom)));
+}
+
+/// Lines y, `stride` apart, from in (lines, 2 padded), up to group_lines at once; `streamed` for
+/// more of them than the caches hold.
+template <typename T>
+void synthesise_group(
+    const Lines<T>& l, const T* in, int64_t lines, int64_t stride, bool streamed, T* y
+) {
     constexpr int lanes = width<T>;
     // As many points at once as keep their part of the basis in the first-level cache.
     const int64_t vectors =
         larger<int64_t>(1, 16384 / (2 * l.modes * lanes * static_cast<int64_t>(sizeof(T))));
+    const bool past = streamed && is_aligned(l, y, stride);
     for (int64_t q0 = 0; q0 < l.fold.points; q0 += vectors * lanes) {
         const int64_t stop = smaller(q0 + vectors * lanes, l.fold.points);
         for_tiles<synthesis_lines>(lines, [&](auto tag, int64_t r) {
+            constexpr int count = decltype(tag)::value;
+            const T* from = in + r * 2 * l.padded;
             for (int64_t q = q0; q < stop; q += lanes) {
-                synthesise_tile<decltype(tag)::value>(
-                    l, in + r * 2 * l.padded, q, stride, y + r * stride
-                );
+                if (past) {
+                    synthesise_tile<count, true>(l, from, q, stride, y + r * stride);
+                } else {
+                    synthesise_tile<count, false>(l, from, q, stride, y + r * stride);
+                }
             }
         });
+    }
+    if (past) {
+        finish_streams();
     }
 }
 

@@ -218,7 +218,7 @@ void analyse_rows(
 }
 
 /// `rows` points q, one or two vectors of columns, all wavenumbers: up to four rows of values each.
-template <int rows, int vectors, bool full, typename T>
+template <int rows, int vectors, bool full, bool streamed, typename T>
 inline void unfold_tile(
     const Rows<T>& r,
     const T* in,
@@ -258,45 +258,71 @@ inline void unfold_tile(
     if (k <= r.waves) {
         add_wave(k, odd, odd_sine);
     }
+    const auto put = [&](int64_t row, int v, V value) {
+        T* to = out + row * out_stride + v * lanes;
+        if constexpr (streamed) {
+            stream(to, value);
+        } else {
+            store_lanes<full>(to, value, count);
+        }
+    };
     const Fold& f = r.fold;
 #pragma GCC unroll 8
     for (int i = 0; i < rows; ++i) {
         const bool paired = f.paired && f.bottom + q + i >= 0;
         for (int v = 0; v < vectors; ++v) {
             const V s = even[i][v] + odd[i][v], d = even_sine[i][v] + odd_sine[i][v];
-            T* to = out + v * lanes;
-            store_lanes<full>(to + (f.up + q + i) * out_stride, s + d, count);
-            store_lanes<full>(to + (f.down - q - i) * out_stride, s - d, count);
+            put(f.up + q + i, v, s + d);
+            put(f.down - q - i, v, s - d);
             if (paired) {
                 const V s2 = even[i][v] - odd[i][v], d2 = odd_sine[i][v] - even_sine[i][v];
-                store_lanes<full>(to + (f.top - q - i) * out_stride, s2 + d2, count);
-                store_lanes<full>(to + (f.bottom + q + i) * out_stride, s2 - d2, count);
+                put(f.top - q - i, v, s2 + d2);
+                put(f.bottom + q + i, v, s2 - d2);
             }
         }
     }
 }
 
 /// out (n rows, out_stride apart) from in (2 m + 1 rows, in_stride apart), `columns` long. Rows of
-/// `in` are readable up to the next whole vector.
+/// `in` are readable up to the next whole vector. `streamed`: the caches have no room for `out`.
 template <typename T>
 void synthesise_rows(
-    const Rows<T>& r, const T* in, int64_t in_stride, int64_t columns, T* out, int64_t out_stride
+    const Rows<T>& r,
+    const T* in,
+    int64_t in_stride,
+    int64_t columns,
+    bool streamed,
+    T* out,
+    int64_t out_stride
 ) {
     constexpr int lanes = width<T>;
+    const bool past = streamed && out_stride % lanes == 0 &&
+                      reinterpret_cast<std::uintptr_t>(out) % vector_bytes == 0;
     for_tiles<synthesis_rows>(r.fold.points, [&](auto tag, int64_t q) {
         constexpr int rows = decltype(tag)::value;
         int64_t j = 0;
         for (; j + 2 * lanes <= columns; j += 2 * lanes) {
-            unfold_tile<rows, 2, true>(r, in + j, in_stride, q, lanes, out + j, out_stride);
+            if (past) {
+                unfold_tile<rows, 2, true, true>(
+                    r, in + j, in_stride, q, lanes, out + j, out_stride
+                );
+            } else {
+                unfold_tile<rows, 2, true, false>(
+                    r, in + j, in_stride, q, lanes, out + j, out_stride
+                );
+            }
         }
         for (; j + lanes <= columns; j += lanes) {
-            unfold_tile<rows, 1, true>(r, in + j, in_stride, q, lanes, out + j, out_stride);
+            unfold_tile<rows, 1, true, false>(r, in + j, in_stride, q, lanes, out + j, out_stride);
         }
         if (j < columns) {
             const int count = static_cast<int>(columns - j);
-            unfold_tile<rows, 1, false>(r, in + j, in_stride, q, count, out + j, out_stride);
+            unfold_tile<rows, 1, false, false>(r, in + j, in_stride, q, count, out + j, out_stride);
         }
     });
+    if (past) {
+        finish_streams();
+    }
 }
 
 }  // namespace physcon::PHYSCON_ISA_NAMESPACE

@@ -10,6 +10,9 @@ namespace {
 
 /// Items whose modes are exchanged with the spectrum together: neighbours share its cache lines.
 constexpr int64_t exchanged_items = 8;
+/// Results beyond this size go past the caches: fetching their lines first would cost a third of
+/// the traffic, and they would push each other out.
+constexpr int64_t streamed_bytes = int64_t{12} << 20;
 
 /// out (2 m, columns) from transformed rows in (2 m + 1, columns): X(+-k) = C -+ i S. Columns are
 /// planar in blocks of 2 `padded`.
@@ -159,7 +162,8 @@ class Transform {
             const Scratch<T>& s = scratch_[slot];
             if (axes_ == 1) {
                 gather(s.planar, line_, row, count);
-                synthesise_group(lines_, s.planar, count, n2_, args_.values_out + row * n2_);
+                T* y = args_.values_out + row * n2_;
+                synthesise_group(lines_, s.planar, count, n2_, streamed(), y);
                 return;
             }
             gather(s.modes, item_modes_, row, count);
@@ -170,6 +174,11 @@ class Transform {
     }
 
   private:
+    /// Whether the caches have no room for the result.
+    bool streamed() const {
+        const int64_t values = args_.rows * point_count(args_.grid);
+        return values * static_cast<int64_t>(sizeof(T)) > streamed_bytes;
+    }
     void analyse_item(const Scratch<T>& s, int64_t row, T* modes) const {
         const SpectralGrid& g = args_.grid;
         const int64_t plane = g.size[1] * n2_;
@@ -200,24 +209,24 @@ class Transform {
         const int64_t plane = g.size[1] * n2_;
         T* y = args_.values_out + row * g.size[0] * plane;
         if (axes_ == 2) {
-            synthesise_plane(s, modes, y);
+            synthesise_plane(s, modes, streamed(), y);
             return;
         }
         const int64_t columns = g.modes[1] * line_;
         split_signs(rows0_.waves, columns, lines_.padded, modes, s.middle);
         for (int64_t i = 0; i < rows0_.count(); ++i) {
-            synthesise_plane(s, s.middle + i * columns, s.outer + i * plane_padded_);
+            synthesise_plane(s, s.middle + i * columns, false, s.outer + i * plane_padded_);
         }
-        synthesise_rows(rows0_, s.outer, plane_padded_, plane, y, plane);
+        synthesise_rows(rows0_, s.outer, plane_padded_, plane, streamed(), y, plane);
     }
-    void synthesise_plane(const Scratch<T>& s, const T* modes, T* y) const {
+    void synthesise_plane(const Scratch<T>& s, const T* modes, bool streamed, T* y) const {
         split_signs(rows1_.waves, line_, lines_.padded, modes, s.planar);
         for (int64_t r = 0; r < rows1_.count(); r += group_lines) {
             const int64_t count = smaller(group_lines, rows1_.count() - r);
             T* to = s.inner + r * n2_padded_;
-            synthesise_group(lines_, s.planar + r * line_, count, n2_padded_, to);
+            synthesise_group(lines_, s.planar + r * line_, count, n2_padded_, false, to);
         }
-        synthesise_rows(rows1_, s.inner, n2_padded_, n2_, y, n2_);
+        synthesise_rows(rows1_, s.inner, n2_padded_, n2_, streamed, y, n2_);
     }
 
     static constexpr int lanes = width<T>;
