@@ -35,23 +35,26 @@ endif()
 # Always looked up anew: an isolated build leaves the path of an environment that is gone.
 unset(TorchStable_INCLUDE_DIR CACHE)
 unset(TorchStable_LIBRARY CACHE)
+unset(TorchStable_UMBRELLA CACHE)
 if(_torch_root)
     find_path(
         TorchStable_INCLUDE_DIR torch/csrc/stable/library.h PATHS "${_torch_root}/include"
         NO_DEFAULT_PATH
     )
     find_library(TorchStable_LIBRARY torch_cpu PATHS "${_torch_root}/lib" NO_DEFAULT_PATH)
+    # Brings the CUDA library with it where torch has one, and with it the current stream.
+    find_library(TorchStable_UMBRELLA torch PATHS "${_torch_root}/lib" NO_DEFAULT_PATH)
 endif()
 
 include(FindPackageHandleStandardArgs)
 find_package_handle_standard_args(
     TorchStable
-    REQUIRED_VARS TorchStable_INCLUDE_DIR TorchStable_LIBRARY
+    REQUIRED_VARS TorchStable_INCLUDE_DIR TorchStable_LIBRARY TorchStable_UMBRELLA
     VERSION_VAR TorchStable_VERSION
     REASON_FAILURE_MESSAGE "no torch >= 2.10 in ${Python_EXECUTABLE}, install torch there first"
 )
-set(TorchStable_LIBRARIES "${TorchStable_LIBRARY}")
-mark_as_advanced(TorchStable_INCLUDE_DIR TorchStable_LIBRARY)
+set(TorchStable_LIBRARIES "${TorchStable_LIBRARY}" "${TorchStable_UMBRELLA}")
+mark_as_advanced(TorchStable_INCLUDE_DIR TorchStable_LIBRARY TorchStable_UMBRELLA)
 
 # The oldest torch that the binary may run under; see torch/headeronly/version.h.
 set(PHYSCON_TORCH_TARGET "0x020A000000000000")

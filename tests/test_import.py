@@ -102,8 +102,8 @@ def test_build_info_is_complete_and_plain() -> None:
     info = physcon_ext.build_info()
     assert set(info) == {
         "version", "git_revision", "compiler", "build_type", "flags", "processor", "cuda",
-        "cuda_architectures", "torch_built", "torch_built_cuda", "torch_target", "torch",
-        "torch_cuda", "isa_available", "isa_active", "python",
+        "cuda_architectures", "cuda_kernels", "torch_built", "torch_built_cuda", "torch_target",
+        "torch", "torch_cuda", "isa_available", "isa_active", "python",
     }  # fmt: skip
     assert json.loads(json.dumps(info)) == info
     assert info["isa_available"][0] == "portable"

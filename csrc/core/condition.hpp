@@ -31,7 +31,7 @@ template <typename T>
 struct Strided {
     const T* data = nullptr;
     std::int64_t stride = 0;
-    const T* item(std::int64_t b) const {
+    constexpr const T* item(std::int64_t b) const {
         return data + b * stride;
     }
 };

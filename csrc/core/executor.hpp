@@ -17,13 +17,12 @@ struct Executor {
     int threads;  ///< How many ranges can make progress at once, >= 1. Sizes the workspace.
 };
 
+inline void run_in_caller(void*, std::int64_t count, Task task, void* context) {
+    task(context, 0, count);
+}
 /// Runs everything in the calling thread.
 inline Executor serial_executor() {
-    return {
-        [](void*, std::int64_t count, Task task, void* context) { task(context, 0, count); },
-        nullptr,
-        1
-    };
+    return {run_in_caller, nullptr, 1};
 }
 
 }  // namespace physcon

@@ -27,6 +27,18 @@ py::dict build_info() {
     info["processor"] = PHYSCON_BUILD_PROCESSOR;
     info["cuda"] = cuda::compiled();
     info["cuda_architectures"] = cuda::architectures();
+    py::list kernels;
+    for (const cuda::KernelRecord* record = cuda::kernel_records(); record->op != nullptr;
+         ++record) {
+        py::dict entry;
+        entry["op"] = record->op;
+        entry["architecture"] = record->architecture;
+        entry["verified"] =
+            record->verified == nullptr ? py::object(py::none()) : py::str(record->verified);
+        entry["largest_rank"] = record->largest_rank;
+        kernels.append(entry);
+    }
+    info["cuda_kernels"] = kernels;
     info["torch_built"] = PHYSCON_BUILD_TORCH;
     info["torch_built_cuda"] = PHYSCON_BUILD_TORCH_CUDA;
     info["torch_target"] = PHYSCON_BUILD_TORCH_TARGET;

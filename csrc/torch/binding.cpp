@@ -150,6 +150,13 @@ Operand::Operand(
         name,
         " to have the dtype of mean"
     );
+    STD_TORCH_CHECK(
+        given.is_cuda() == mean.is_cuda() && given.get_device_index() == mean.get_device_index(),
+        geometry.op,
+        ": expected ",
+        name,
+        " to be on the device of mean"
+    );
     // One item for the whole batch, or the batch axes collapse onto one stride: read in place.
     const auto strides = given.strides();
     int64_t inner = 1;

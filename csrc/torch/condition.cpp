@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "torch/binding.hpp"
+#include "torch/cuda.hpp"
 
 namespace physcon::binding {
 namespace {
@@ -105,6 +106,12 @@ void run(
         args.multipliers_out = pointer<double>(out.multipliers);
         args.info_out = pointer<std::int32_t>(out.info);
         if (args.batch == 0) {
+            return;
+        }
+        if (p.mean.tensor.is_cuda()) {
+            CudaCall call(p.geometry.op, p.mean.tensor);
+            void* memory = call.workspace(cuda::condition_workspace(args, call.device()));
+            call.check(cuda::condition(args, call.device(), memory));
             return;
         }
         const Executor executor = torch_executor(p.work());
@@ -305,6 +312,16 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> condition_cross_backw
 }  // namespace physcon::binding
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
+    m.impl("condition_diagonal", TORCH_BOX(&physcon::binding::condition_diagonal));
+    m.impl(
+        "condition_diagonal_backward", TORCH_BOX(&physcon::binding::condition_diagonal_backward)
+    );
+    m.impl("condition_cross", TORCH_BOX(&physcon::binding::condition_cross));
+    m.impl("condition_cross_backward", TORCH_BOX(&physcon::binding::condition_cross_backward));
+    m.impl("condition_dense", TORCH_BOX(&physcon::binding::condition_dense));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(physcon_cuda, CUDA, m) {
     m.impl("condition_diagonal", TORCH_BOX(&physcon::binding::condition_diagonal));
     m.impl(
         "condition_diagonal_backward", TORCH_BOX(&physcon::binding::condition_diagonal_backward)

@@ -4,6 +4,7 @@
 #include <tuple>
 
 #include "torch/binding.hpp"
+#include "torch/cuda.hpp"
 
 namespace physcon::binding {
 namespace {
@@ -50,7 +51,9 @@ struct Rows {
             " entries (or none), got ",
             order.numel()
         );
-        check_indices();
+        if (order.is_cpu()) {
+            check_indices();
+        }
     }
 
     double work() const {
@@ -157,6 +160,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> condition_disjoint(
         args.cholesky_out = cholesky.mutable_data_ptr<double>();
         args.multipliers_out = multipliers.mutable_data_ptr<double>();
         args.info_out = info.mutable_data_ptr<std::int32_t>();
+        if (mean.is_cuda()) {
+            const CudaCall call(r.geometry.op, mean);
+            call.check(cuda::condition_disjoint(args, call.device()));
+            return;
+        }
         physcon::condition_disjoint(args, torch_executor(r.work()));
     });
     return {mean_out, variance_out, factor, cholesky, multipliers, info};
@@ -223,6 +231,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_disjoint_backward(
         args.weights_out = weights_out.mutable_data_ptr<scalar_t>();
         args.target_out = target_out.mutable_data_ptr<scalar_t>();
         args.noise_out = noise_out.mutable_data_ptr<scalar_t>();
+        if (mean.is_cuda()) {
+            const CudaCall call(r.geometry.op, mean);
+            call.check(cuda::condition_disjoint_backward(args, call.device()));
+            return;
+        }
         physcon::condition_disjoint_backward(args, torch_executor(r.work()));
     });
     return {mean_out, variance_out, weights_out, target_out, noise_out};
@@ -232,6 +245,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_disjoint_backward(
 }  // namespace physcon::binding
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
+    m.impl("condition_disjoint", TORCH_BOX(&physcon::binding::condition_disjoint));
+    m.impl(
+        "condition_disjoint_backward", TORCH_BOX(&physcon::binding::condition_disjoint_backward)
+    );
+}
+
+STABLE_TORCH_LIBRARY_IMPL(physcon_cuda, CUDA, m) {
     m.impl("condition_disjoint", TORCH_BOX(&physcon::binding::condition_disjoint));
     m.impl(
         "condition_disjoint_backward", TORCH_BOX(&physcon::binding::condition_disjoint_backward)

@@ -2,7 +2,11 @@
 // Every schema of the package. Shapes and meanings: python/physcon_ext/ops.
 #include <torch/csrc/stable/library.h>
 
-STABLE_TORCH_LIBRARY(physcon, m) {
+namespace {
+
+/// Ops with CUDA kernels: `physcon` names what users call, `physcon_cuda` the kernels alone.
+template <typename Library>
+void define_conditioning(Library& m) {
     // Diagonal prior -> mean, variance, factor, covariance, cholesky, multipliers, info.
     m.def(
         "condition_diagonal(Tensor mean, Tensor variance, Tensor rows, Tensor target, Tensor "
@@ -54,6 +58,16 @@ STABLE_TORCH_LIBRARY(physcon, m) {
         "noise, "
         "Tensor cholesky, Tensor multipliers) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY(physcon_cuda, m) {
+    define_conditioning(m);
+}
+
+STABLE_TORCH_LIBRARY(physcon, m) {
+    define_conditioning(m);
     // Soft rows on three neighbouring cells, diagonal prior -> mean, variance, band, multipliers,
     // info.
     m.def(

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the build holds for CUDA. The same symbols exist in every build.
+// CUDA entry points, and what the build holds. The same symbols exist in every build.
+//
+// All pointers are device memory. Nothing is allocated, nothing is waited for: work is put on the
+// stream. Each call returns null, or a sentence about what went wrong.
 #pragma once
+
+#include "../condition.hpp"
 
 namespace physcon::cuda {
 
@@ -9,5 +14,43 @@ bool compiled() noexcept;
 
 /// Comma-separated architectures that the kernels were compiled for; empty without kernels.
 const char* architectures() noexcept;
+
+/// What is known about one kernel on one architecture.
+struct KernelRecord {
+    const char* op;
+    const char* architecture;
+    const char* verified;  ///< Revision at which it passed on hardware; null: not yet.
+    int largest_rank;      ///< More rows run the composite implementation; 0: any number.
+};
+/// The one table that decides what runs: records up to one without a name.
+const KernelRecord* kernel_records() noexcept;
+
+/// Where a call runs: a cudaStream_t and the number of multiprocessors of its device.
+struct Device {
+    void* stream = nullptr;
+    int multiprocessors = 1;
+};
+
+template <typename T>
+std::size_t condition_workspace(const ConditionArgs<T>& args, const Device& device);
+template <typename T>
+const char* condition(const ConditionArgs<T>& args, const Device& device, void* workspace);
+
+template <typename T>
+std::size_t condition_backward_workspace(
+    const ConditionBackwardArgs<T>& args, const Device& device
+);
+template <typename T>
+const char* condition_backward(
+    const ConditionBackwardArgs<T>& args, const Device& device, void* workspace
+);
+
+template <typename T>
+const char* condition_disjoint(const DisjointArgs<T>& args, const Device& device);
+template <typename T>
+const char* condition_disjoint_backward(const DisjointBackwardArgs<T>& args, const Device& device);
+
+/// Multiprocessors of a device, or 0 when it cannot be asked.
+int multiprocessors(int device) noexcept;
 
 }  // namespace physcon::cuda

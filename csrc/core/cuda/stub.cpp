@@ -7,9 +7,54 @@ namespace physcon::cuda {
 bool compiled() noexcept {
     return false;
 }
-
 const char* architectures() noexcept {
     return "";
 }
+int multiprocessors(int) noexcept {
+    return 0;
+}
+
+namespace {
+constexpr const char* absent = "this build holds no CUDA kernels; build with PHYSCON_CUDA=ON";
+}
+
+template <typename T>
+std::size_t condition_workspace(const ConditionArgs<T>&, const Device&) {
+    return 0;
+}
+template <typename T>
+const char* condition(const ConditionArgs<T>&, const Device&, void*) {
+    return absent;
+}
+template <typename T>
+std::size_t condition_backward_workspace(const ConditionBackwardArgs<T>&, const Device&) {
+    return 0;
+}
+template <typename T>
+const char* condition_backward(const ConditionBackwardArgs<T>&, const Device&, void*) {
+    return absent;
+}
+template <typename T>
+const char* condition_disjoint(const DisjointArgs<T>&, const Device&) {
+    return absent;
+}
+template <typename T>
+const char* condition_disjoint_backward(const DisjointBackwardArgs<T>&, const Device&) {
+    return absent;
+}
+
+#define PHYSCON_INSTANTIATE(T)                                                        \
+    template std::size_t condition_workspace(const ConditionArgs<T>&, const Device&); \
+    template const char* condition(const ConditionArgs<T>&, const Device&, void*);    \
+    template std::size_t condition_backward_workspace(                                \
+        const ConditionBackwardArgs<T>&, const Device&                                \
+    );                                                                                \
+    template const char* condition_backward(                                          \
+        const ConditionBackwardArgs<T>&, const Device&, void*                         \
+    );                                                                                \
+    template const char* condition_disjoint(const DisjointArgs<T>&, const Device&);   \
+    template const char* condition_disjoint_backward(const DisjointBackwardArgs<T>&, const Device&);
+PHYSCON_INSTANTIATE(float)
+PHYSCON_INSTANTIATE(double)
 
 }  // namespace physcon::cuda

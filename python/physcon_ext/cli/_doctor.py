@@ -145,6 +145,12 @@ def render(facts: dict[str, Any]) -> str:
         ("CUDA", cuda),
         ("devices", "; ".join(facts["devices"])),
     ]
+    by_state: dict[str, list[str]] = {}
+    for kernel in build["cuda_kernels"]:
+        verified = kernel["verified"] or "unverified"
+        state = f"{kernel['architecture']} {verified}, runs the {kernel['runs']}"
+        by_state.setdefault(state, []).append(kernel["op"])
+    rows += [("CUDA kernels", f"{state}: {', '.join(ops)}") for state, ops in by_state.items()]
     by_device: dict[str, list[str]] = {}
     for name, devices in facts["operators"].items():
         by_device.setdefault("+".join(devices) or "none", []).append(name.split("::")[1])

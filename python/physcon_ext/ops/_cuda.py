@@ -1,14 +1,125 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an op runs on a CUDA tensor: the composite implementation in torch operations."""
+"""What an op runs on a CUDA tensor: its kernel, or the composite of torch operations.
+
+The table in ``csrc/core/cuda/table.cpp`` decides: a kernel runs on an architecture on which it has
+been verified. ``PHYSCON_CUDA_KERNELS``, read once, widens or narrows this: ``verified`` (the
+default), ``all`` (kernels that never ran on hardware as well) or ``none``.
+"""
 
 from __future__ import annotations
 
-import torch
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
 
-from physcon_ext.ops.composite import COMPOSITES
+import torch
+from torch import Tensor
+
+from physcon_ext import _C
+
+
+# Ops with a composite; the module behind it is imported when a CUDA tensor first needs it.
+COMPOSITE_OPS = (
+    "condition_diagonal",
+    "condition_diagonal_backward",
+    "condition_cross",
+    "condition_cross_backward",
+    "condition_dense",
+    "condition_disjoint",
+    "condition_disjoint_backward",
+    "condition_banded",
+    "condition_banded_backward",
+    "banded_product",
+)
+_VARIABLE = "PHYSCON_CUDA_KERNELS"
+_MODES = ("verified", "all", "none")
+
+
+@functools.cache
+def mode() -> str:
+    """Which kernels may run, from the environment.
+
+    Raises:
+        RuntimeError: If the variable has an unknown value.
+    """
+    value = os.environ.get(_VARIABLE, _MODES[0])
+    if value not in _MODES:
+        raise RuntimeError(
+            f"physcon_ext: expected {_VARIABLE} to be one of {', '.join(_MODES)}, got {value!r}"
+        )
+    return value
+
+
+def table() -> list[dict[str, Any]]:
+    """The records of the build: op, architecture, verified revision or None, largest rank."""
+    return list(_C.build_info()["cuda_kernels"])
+
+
+def runs(record: dict[str, Any]) -> bool:
+    """Whether the kernel of a record runs on its architecture."""
+    allowed = mode() == "all" or (mode() == "verified" and record["verified"] is not None)
+    return allowed and bool(_C.build_info()["cuda"])
+
+
+def architecture(capability: tuple[int, int]) -> str:
+    """The architecture whose code a device runs; later ones than 9 have no record yet."""
+    major, minor = capability
+    return f"sm_{major}0" if major in (8, 9) else f"sm_{major}{minor}"
+
+
+@functools.cache
+def _record(op: str, device: int) -> dict[str, Any] | None:
+    """The record that applies to an op on a device, or None for the composite."""
+    name = architecture(torch.cuda.get_device_capability(device))
+    for record in table():
+        if (record["op"], record["architecture"]) == (op, name) and runs(record):
+            return record
+    return None
+
+
+def _composite(op: str) -> Callable[..., Any]:
+    from physcon_ext.ops.composite import COMPOSITES
+
+    return COMPOSITES[op]
+
+
+def _check_rows(op: str, points: int, weights: Tensor, order: Tensor, offsets: Tensor) -> None:
+    """Wrong indices would read and write outside the arrays."""
+    from physcon_ext.ops.composite.disjoint import Rows
+
+    Rows(f"physcon::{op}", points, weights.shape[-1], order, offsets)
+
+
+def _by_composite(op: str) -> Callable[..., Any]:
+    def call(*arguments: Any) -> Any:
+        return _composite(op)(*arguments)
+
+    return call
+
+
+def _by_record(op: str) -> Callable[..., Any]:
+    """The kernel where its record lets it run, else the composite."""
+
+    def call(*arguments: Any) -> Any:
+        first: Tensor = arguments[0]
+        record = _record(op, first.device.index or 0)
+        kernel = getattr(torch.ops.physcon_cuda, op).default
+        named = dict(zip((a.name for a in kernel._schema.arguments), arguments, strict=True))
+        if record is None:
+            return _composite(op)(*arguments)
+        if "rows" in named and named["rows"].shape[-2] > record["largest_rank"]:
+            return _composite(op)(*arguments)
+        if "offsets" in named:
+            _check_rows(op, first.shape[-1], *(named[k] for k in ("weights", "order", "offsets")))
+        return kernel(*arguments)
+
+    return call
 
 
 def register() -> None:
     """Give every op an implementation for CUDA tensors."""
-    for name, composite in COMPOSITES.items():
-        torch.library.impl(f"physcon::{name}", "CUDA", composite)
+    kernels = {record["op"] for record in table()}
+    for op in COMPOSITE_OPS:
+        chosen = _by_record(op) if op in kernels else _by_composite(op)
+        torch.library.impl(f"physcon::{op}", "CUDA", chosen)

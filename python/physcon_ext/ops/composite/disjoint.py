@@ -13,7 +13,7 @@ from physcon_ext.reference.row_system import RowStatus
 _CORRECTIONS = 2
 
 
-class _Rows:
+class Rows:
     """Where the listed points are, and sums over the points of each row."""
 
     def __init__(self, op: str, n: int, support: int, order: Tensor, offsets: Tensor) -> None:
@@ -69,7 +69,7 @@ def condition_disjoint(
     offsets: Tensor,
 ) -> tuple[Tensor, ...]:
     """Composite of ``physcon::condition_disjoint``."""
-    rows = _Rows("physcon::condition_disjoint", mean.shape[-1], weights.shape[-1], order, offsets)
+    rows = Rows("physcon::condition_disjoint", mean.shape[-1], weights.shape[-1], order, offsets)
     eps = torch.finfo(mean.dtype).eps
     w, b, noise = weights.double(), target.double(), noise.double()
     m, s = mean.double()[..., rows.cells], variance.double()[..., rows.cells]
@@ -128,7 +128,7 @@ def condition_disjoint_backward(
     multipliers: Tensor,
 ) -> tuple[Tensor, ...]:
     """Composite of ``physcon::condition_disjoint_backward``."""
-    rows = _Rows(
+    rows = Rows(
         "physcon::condition_disjoint_backward", mean.shape[-1], weights.shape[-1], order, offsets
     )
     w = weights.double()

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "core/cuda/kernels.hpp"
+
+namespace physcon::cuda {
+
+const KernelRecord* kernel_records() noexcept {
+    // A kernel gets its revision when bench.gpu_check has passed on the architecture.
+    static constexpr KernelRecord records[] = {
+        {"condition_diagonal", "sm_80", nullptr, 128},
+        {"condition_diagonal", "sm_90", nullptr, 128},
+        {"condition_diagonal_backward", "sm_80", nullptr, 128},
+        {"condition_diagonal_backward", "sm_90", nullptr, 128},
+        {"condition_cross", "sm_80", nullptr, 128},
+        {"condition_cross", "sm_90", nullptr, 128},
+        {"condition_cross_backward", "sm_80", nullptr, 128},
+        {"condition_cross_backward", "sm_90", nullptr, 128},
+        {"condition_dense", "sm_80", nullptr, 128},
+        {"condition_dense", "sm_90", nullptr, 128},
+        {"condition_disjoint", "sm_80", nullptr, 0},
+        {"condition_disjoint", "sm_90", nullptr, 0},
+        {"condition_disjoint_backward", "sm_80", nullptr, 0},
+        {"condition_disjoint_backward", "sm_90", nullptr, 0},
+        {nullptr, nullptr, nullptr, 0},
+    };
+    return records;
+}
+
+}  // namespace physcon::cuda

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "torch/cuda.hpp"
+
+// Part of CUDA builds of torch only, so a CPU build leaves it null.
+extern "C" __attribute__((weak)) AOTITorchError
+aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
+
+namespace physcon::binding {
+
+CudaCall::CudaCall(const char* op, const Tensor& like)
+    : op_(op), like_(like), memory_(like), guard_(like.get_device_index()) {
+    STD_TORCH_CHECK(
+        &aoti_torch_get_current_cuda_stream != nullptr,
+        op,
+        ": expected a CUDA build of torch for a CUDA tensor"
+    );
+    const int32_t index = like.get_device_index();
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index, &device_.stream));
+    device_.multiprocessors = cuda::multiprocessors(index);
+    STD_TORCH_CHECK(
+        device_.multiprocessors > 0,
+        op,
+        ": expected CUDA kernels and a working driver for device ",
+        index
+    );
+}
+
+void* CudaCall::workspace(std::size_t bytes) {
+    memory_ = allocate(like_, {static_cast<int64_t>(bytes) + 1}, ScalarType::Byte);
+    return memory_.mutable_data_ptr();
+}
+
+void CudaCall::check(const char* error) const {
+    STD_TORCH_CHECK(error == nullptr, op_, ": ", error);
+}
+
+}  // namespace physcon::binding

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stands in for CUDA's header of this name: kernels compile with the host compiler and run on the
+// CPU. Test use only. What it checks is described in simt.cpp.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <tuple>
+
+#define __global__
+#define __device__
+#define __host__
+#define __launch_bounds__(...)
+
+struct dim3 {
+    unsigned x = 1, y = 1, z = 1;
+    constexpr dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
+};
+
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
+using cudaStream_t = struct CUstream_st*;
+struct cudaLaunchConfig_t {
+    dim3 gridDim, blockDim;
+    std::size_t dynamicSmemBytes;
+    cudaStream_t stream;
+};
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
+
+const char* cudaGetErrorString(cudaError_t error);
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
+
+#if defined(SIMT_THREADS)
+extern thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
+#else
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+#endif
+
+namespace simt {
+
+double* shared_memory();
+/// Waits for every thread of the block, or of the warp.
+void block_barrier();
+void warp_barrier();
+/// Waits for the warp; the value that lane `source` brought.
+std::uint64_t exchange(std::uint64_t value, int source);
+bool any_in_warp(bool value);
+bool any_in_block(bool value);
+cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& body);
+
+template <typename T>
+T shuffle(T value, int source) {
+    static_assert(sizeof(T) <= sizeof(std::uint64_t));
+    std::uint64_t bits = 0;
+    std::memcpy(&bits, &value, sizeof(T));
+    bits = exchange(bits, source);
+    std::memcpy(&value, &bits, sizeof(T));
+    return value;
+}
+inline int lane() {
+    return static_cast<int>(threadIdx.x % 32);
+}
+
+}  // namespace simt
+
+inline void __syncthreads() {
+    simt::block_barrier();
+}
+inline int __syncthreads_or(int value) {
+    return simt::any_in_block(value != 0);
+}
+inline void __syncwarp() {
+    simt::warp_barrier();
+}
+inline int __any_sync(unsigned, int value) {
+    return simt::any_in_warp(value != 0);
+}
+template <typename T>
+T __shfl_xor_sync(unsigned, T value, int mask) {
+    return simt::shuffle(value, simt::lane() ^ mask);
+}
+inline void __threadfence() {}
+
+template <typename T>
+T atomicAdd(T* address, T value) {
+    return __atomic_fetch_add(address, value, __ATOMIC_SEQ_CST);
+}
+
+// Compiled without contraction, so these are what they say.
+inline double __dadd_rn(double a, double b) {
+    return a + b;
+}
+inline double __dsub_rn(double a, double b) {
+    return a - b;
+}
+inline double __dmul_rn(double a, double b) {
+    return a * b;
+}
+inline double __fma_rn(double a, double b, double c) {
+    return std::fma(a, b, c);
+}
+inline double __longlong_as_double(long long bits) {
+    double value;
+    std::memcpy(&value, &bits, sizeof(value));
+    return value;
+}
+
+template <typename... Parameters, typename... Arguments>
+cudaError_t cudaLaunchKernelEx(
+    const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), const Arguments&... arguments
+) {
+    const std::tuple<Parameters...> values(arguments...);
+    return simt::run(*config, [&] { std::apply(kernel, values); });
+}
+
+namespace physcon::cuda {
+using simt::shared_memory;
+}  // namespace physcon::cuda

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads problems from the standard input, runs the CUDA entry points on the CPU, and writes what
+// they return. Every array is a heap block of exactly its size; outputs start as NaN.
+//
+// A problem: 16 numbers (below), then the arrays of the op, each as a byte count and its bytes. An
+// answer: the number of barriers, an error text, the output arrays, in the same form.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/cuda/condition_adjoint.cuh"
+#include "core/cuda/condition_marginal.cuh"
+#include "core/cuda/condition_marginal.hpp"
+#include "simt.hpp"
+
+namespace {
+
+using namespace physcon;
+using namespace physcon::cuda;
+
+struct Header {
+    std::int64_t op, is_double, batch, n, rank, support, noise_is_matrix, rows_shared;
+    std::int64_t threads, warps, splits, in_shared, slots, seed, skip, multiprocessors;
+};
+
+void read_all(void* to, std::size_t bytes) {
+    if (std::fread(to, 1, bytes, stdin) != bytes) {
+        std::fprintf(stderr, "driver: expected %zu more bytes\n", bytes);
+        std::exit(4);
+    }
+}
+
+/// Arrays in order; none is larger than what was asked for.
+class Arrays {
+  public:
+    template <typename T>
+    const T* input() {
+        std::int64_t bytes;
+        read_all(&bytes, sizeof(bytes));
+        if (bytes == 0) {
+            return nullptr;
+        }
+        char* data = add(static_cast<std::size_t>(bytes));
+        read_all(data, static_cast<std::size_t>(bytes));
+        return reinterpret_cast<const T*>(data);
+    }
+    template <typename T>
+    T* output(std::int64_t count) {
+        if (count == 0) {
+            outputs_.push_back({nullptr, 0});
+            return nullptr;
+        }
+        const std::size_t bytes = static_cast<std::size_t>(count) * sizeof(T);
+        char* data = add(bytes);
+        outputs_.push_back({data, bytes});
+        return reinterpret_cast<T*>(data);
+    }
+    void* scratch(std::size_t bytes) {
+        return add(bytes + 1);
+    }
+    void write() const {
+        for (const auto& [data, bytes] : outputs_) {
+            const auto count = static_cast<std::int64_t>(bytes);
+            std::fwrite(&count, sizeof(count), 1, stdout);
+            if (bytes > 0) {
+                std::fwrite(data, 1, bytes, stdout);
+            }
+        }
+    }
+
+  private:
+    char* add(std::size_t bytes) {
+        owned_.emplace_back(static_cast<char*>(std::malloc(bytes)), std::free);
+        std::memset(owned_.back().get(), 0xff, bytes);
+        return owned_.back().get();
+    }
+    std::vector<std::unique_ptr<char, void (*)(void*)>> owned_;
+    std::vector<std::pair<char*, std::size_t>> outputs_;
+};
+
+template <typename T>
+const char* forward(const Header& h, Arrays& arrays) {
+    ConditionArgs<T> a;
+    a.batch = h.batch, a.n = h.n, a.rank = h.rank;
+    const std::int64_t rn = h.rank * h.n;
+    a.mean = {arrays.input<T>(), h.n};
+    a.variance = {arrays.input<T>(), h.n};
+    a.cross = {arrays.input<T>(), rn};
+    a.covariance = {arrays.input<T>(), h.n * h.n};
+    a.rows = {arrays.input<T>(), h.rows_shared != 0 ? 0 : rn};
+    a.target = {arrays.input<T>(), h.rank};
+    a.noise_is_matrix = h.noise_is_matrix != 0;
+    a.noise = {arrays.input<T>(), a.noise_is_matrix ? h.rank * h.rank : h.rank};
+    const bool dense = a.covariance.data != nullptr;
+    a.mean_out = arrays.output<T>(h.batch * h.n);
+    a.variance_out = arrays.output<T>(h.batch * h.n);
+    a.factor_out = arrays.output<T>(h.batch * rn);
+    a.covariance_out = arrays.output<T>(a.cross.data == nullptr ? h.batch * h.n * h.n : 0);
+    a.cross_out = arrays.output<T>(dense ? h.batch * rn : 0);
+    a.cholesky_out = arrays.output<double>(h.batch * h.rank * h.rank);
+    a.multipliers_out = arrays.output<double>(h.batch * h.rank);
+    a.info_out = arrays.output<std::int32_t>(h.batch * h.rank);
+    Plan plan = marginal_plan(a, static_cast<int>(h.multiprocessors));
+    if (h.threads > 0) {
+        plan = {
+            static_cast<int>(h.threads), h.warps != 0, static_cast<int>(h.splits), h.in_shared != 0
+        };
+    }
+    Arena measure(nullptr);
+    condition_planned(a, plan, nullptr, measure);
+    Arena arena(arrays.scratch(measure.used()));
+    return condition_planned(a, plan, nullptr, arena);
+}
+
+template <typename T>
+const char* backward(const Header& h, Arrays& arrays) {
+    ConditionBackwardArgs<T> a;
+    a.batch = h.batch, a.n = h.n, a.rank = h.rank;
+    const std::int64_t rn = h.rank * h.n;
+    a.grad_mean = {arrays.input<T>(), h.n};
+    a.grad_variance = {arrays.input<T>(), h.n};
+    a.grad_factor = {arrays.input<T>(), rn};
+    a.mean = {arrays.input<T>(), h.n};
+    a.variance = {arrays.input<T>(), h.n};
+    a.cross = {arrays.input<T>(), rn};
+    a.rows = {arrays.input<T>(), h.rows_shared != 0 ? 0 : rn};
+    a.rows_shared = h.rows_shared != 0;
+    a.cholesky = arrays.input<double>();
+    a.multipliers = arrays.input<double>();
+    a.mean_out = arrays.output<T>(h.batch * h.n);
+    a.variance_out = arrays.output<T>(h.batch * h.n);
+    a.cross_out = arrays.output<T>(a.cross.data == nullptr ? 0 : h.batch * rn);
+    a.rows_out = arrays.output<T>(a.rows_shared ? rn : h.batch * rn);
+    a.target_out = arrays.output<T>(h.batch * h.rank);
+    a.noise_out = arrays.output<T>(h.batch * h.rank * h.rank);
+    BackwardPlan plan = adjoint_plan(a, static_cast<int>(h.multiprocessors));
+    if (h.threads > 0) {
+        plan = {
+            static_cast<int>(h.threads),
+            h.warps != 0,
+            static_cast<int>(h.splits),
+            a.rows_shared ? h.slots : h.batch,
+            h.in_shared != 0
+        };
+    }
+    Arena measure(nullptr);
+    condition_adjoint(a, plan, nullptr, measure);
+    Arena arena(arrays.scratch(measure.used()));
+    return condition_adjoint(a, plan, nullptr, arena);
+}
+
+template <typename T>
+const char* disjoint(const Header& h, Arrays& arrays) {
+    DisjointArgs<T> a;
+    a.batch = h.batch, a.n = h.n, a.rank = h.rank, a.support = h.support;
+    a.mean = {arrays.input<T>(), h.n};
+    a.variance = {arrays.input<T>(), h.n};
+    a.weights = {arrays.input<T>(), h.rows_shared != 0 ? 0 : h.support};
+    a.target = {arrays.input<T>(), h.rank};
+    a.noise = {arrays.input<T>(), h.rank};
+    a.order = arrays.input<std::int64_t>();
+    a.offsets = arrays.input<std::int64_t>();
+    a.mean_out = arrays.output<T>(h.batch * h.n);
+    a.variance_out = arrays.output<T>(h.batch * h.n);
+    a.factor_out = arrays.output<T>(h.batch * h.support);
+    a.cholesky_out = arrays.output<double>(h.batch * h.rank);
+    a.multipliers_out = arrays.output<double>(h.batch * h.rank);
+    a.info_out = arrays.output<std::int32_t>(h.batch * h.rank);
+    return condition_disjoint(a, Device{nullptr, static_cast<int>(h.multiprocessors)});
+}
+
+template <typename T>
+const char* disjoint_backward(const Header& h, Arrays& arrays) {
+    DisjointBackwardArgs<T> a;
+    a.batch = h.batch, a.n = h.n, a.rank = h.rank, a.support = h.support;
+    a.grad_mean = {arrays.input<T>(), h.n};
+    a.grad_variance = {arrays.input<T>(), h.n};
+    a.grad_factor = {arrays.input<T>(), h.support};
+    a.mean = {arrays.input<T>(), h.n};
+    a.variance = {arrays.input<T>(), h.n};
+    a.weights = {arrays.input<T>(), h.rows_shared != 0 ? 0 : h.support};
+    a.order = arrays.input<std::int64_t>();
+    a.offsets = arrays.input<std::int64_t>();
+    a.cholesky = arrays.input<double>();
+    a.multipliers = arrays.input<double>();
+    a.mean_out = arrays.output<T>(h.batch * h.n);
+    a.variance_out = arrays.output<T>(h.batch * h.n);
+    a.weights_out = arrays.output<T>(h.batch * h.support);
+    a.target_out = arrays.output<T>(h.batch * h.rank);
+    a.noise_out = arrays.output<T>(h.batch * h.rank);
+    return condition_disjoint_backward(a, Device{nullptr, static_cast<int>(h.multiprocessors)});
+}
+
+template <typename T>
+const char* run(const Header& h, Arrays& arrays) {
+    switch (h.op) {
+        case 0:
+            return forward<T>(h, arrays);
+        case 1:
+            return backward<T>(h, arrays);
+        case 2:
+            return disjoint<T>(h, arrays);
+        case 3:
+            return disjoint_backward<T>(h, arrays);
+        default:
+            return "unknown op";
+    }
+}
+
+}  // namespace
+
+int main() {
+    Header h;
+    while (std::fread(&h, sizeof(h), 1, stdin) == 1) {
+        simt::options() = {static_cast<std::uint64_t>(h.seed), h.skip};
+        Arrays arrays;
+        const char* error = h.is_double != 0 ? run<double>(h, arrays) : run<float>(h, arrays);
+        const std::string text = error == nullptr ? "" : error;
+        const std::int64_t numbers[] = {simt::barriers(), static_cast<std::int64_t>(text.size())};
+        std::fwrite(numbers, sizeof(numbers), 1, stdout);
+        std::fwrite(text.data(), 1, text.size(), stdout);
+        arrays.write();
+        std::fflush(stdout);
+    }
+    return 0;
+}

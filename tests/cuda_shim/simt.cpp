@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs kernels on the CPU, one block after another.
+//
+// SIMT_THREADS not defined: every device thread is a fiber, switched at barriers and warp
+// collectives only, the next one chosen at random from a seed; blocks run in random order. A
+// missing barrier lets a thread run ahead of data. Made for the address sanitizer: the shared
+// memory of a block is a heap block of exactly its size, filled with NaN.
+//
+// SIMT_THREADS defined: every device thread is a thread of the system. Made for the thread
+// sanitizer, which sees a race without the need that it does harm. All threads of a block (of a
+// warp) must pass the same barriers; the fibers check that.
+#include "simt.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cuda_runtime.h"
+
+#if defined(SIMT_THREADS)
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#else
+#include <ucontext.h>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/common_interface_defs.h>
+#endif
+#endif
+
+#if defined(SIMT_THREADS)
+thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
+#else
+dim3 threadIdx, blockIdx, blockDim, gridDim;
+#endif
+
+namespace simt {
+namespace {
+
+constexpr unsigned warp_size = 32;
+constexpr std::size_t most_shared = 227 * 1024;  // of a block on sm_90
+
+Options current_options;
+std::int64_t longest = 0;
+
+std::unique_ptr<char[]> new_shared(std::size_t bytes) {
+    std::unique_ptr<char[]> memory(new char[bytes]);
+    std::memset(memory.get(), 0xff, bytes);  // NaN as a number, -1 as an index
+    return memory;
+}
+char* shared = nullptr;
+
+std::vector<std::int64_t> block_order(std::int64_t count) {
+    std::vector<std::int64_t> order(static_cast<std::size_t>(count));
+    std::iota(order.begin(), order.end(), 0);
+    std::shuffle(order.begin(), order.end(), std::mt19937_64(current_options.seed));
+    return order;
+}
+
+}  // namespace
+
+Options& options() {
+    return current_options;
+}
+std::int64_t barriers() {
+    const std::int64_t found = longest;
+    longest = 0;
+    return found;
+}
+double* shared_memory() {
+    return reinterpret_cast<double*>(shared);
+}
+
+#if !defined(SIMT_THREADS)
+
+namespace {
+
+[[noreturn]] void fail(const std::string& message) {
+    std::fprintf(stderr, "simt: %s\n", message.c_str());
+    std::exit(3);
+}
+
+enum class Wait { none, block, warp, finished };
+struct Fiber {
+    ucontext_t context;
+    std::vector<char> stack;
+    unsigned thread;
+    Wait wait;
+    std::int64_t passed;
+    void* sanitizer_stack;
+};
+std::vector<Fiber> fibers;
+Fiber* running = nullptr;
+ucontext_t scheduler;
+const void* scheduler_stack = nullptr;
+std::size_t scheduler_size = 0;
+void* scheduler_sanitizer_stack = nullptr;
+const std::function<void()>* body = nullptr;
+std::vector<std::uint64_t> brought;
+
+void to_scheduler(bool last) {
+    Fiber& self = *running;
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_start_switch_fiber(
+        last ? nullptr : &self.sanitizer_stack, scheduler_stack, scheduler_size
+    );
+#endif
+    (void)last;
+    swapcontext(&self.context, &scheduler);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(self.sanitizer_stack, &scheduler_stack, &scheduler_size);
+#endif
+}
+void enter() {
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
+#endif
+    (*body)();
+    running->wait = Wait::finished;
+    to_scheduler(true);
+}
+void resume(Fiber& fiber) {
+    running = &fiber;
+    threadIdx = dim3(fiber.thread);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_start_switch_fiber(
+        &scheduler_sanitizer_stack, fiber.stack.data(), fiber.stack.size()
+    );
+#endif
+    swapcontext(&scheduler, &fiber.context);
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(scheduler_sanitizer_stack, nullptr, nullptr);
+#endif
+    running = nullptr;
+}
+
+void wait(Wait kind) {
+    running->wait = kind;
+    to_scheduler(false);
+}
+
+/// Lets a group of threads go on when all that are left wait for the same thing.
+bool release(std::size_t begin, std::size_t end, Wait kind) {
+    bool any = false;
+    for (std::size_t i = begin; i < end; ++i) {
+        if (fibers[i].wait != kind && fibers[i].wait != Wait::finished) {
+            return false;
+        }
+        any = any || fibers[i].wait == kind;
+    }
+    for (std::size_t i = begin; i < end && any; ++i) {
+        if (fibers[i].wait == kind) {
+            fibers[i].wait = Wait::none;
+        }
+    }
+    return any;
+}
+
+void run_block(const dim3& block, std::mt19937_64& random) {
+    const std::size_t count = fibers.size();
+    blockIdx = block;
+    for (Fiber& fiber : fibers) {
+        getcontext(&fiber.context);
+        fiber.context.uc_stack.ss_sp = fiber.stack.data();
+        fiber.context.uc_stack.ss_size = fiber.stack.size();
+        fiber.context.uc_link = nullptr;
+        fiber.wait = Wait::none;
+        fiber.passed = 0;
+        makecontext(&fiber.context, enter, 0);
+    }
+    std::vector<std::size_t> ready;
+    while (true) {
+        ready.clear();
+        std::size_t finished = 0;
+        for (std::size_t i = 0; i < count; ++i) {
+            finished += fibers[i].wait == Wait::finished;
+            if (fibers[i].wait == Wait::none) {
+                ready.push_back(i);
+            }
+        }
+        if (finished == count) {
+            return;
+        }
+        if (!ready.empty()) {
+            // All that can run do so before anything is released, in random order.
+            std::shuffle(ready.begin(), ready.end(), random);
+            for (const std::size_t i : ready) {
+                resume(fibers[i]);
+                const std::size_t first = i / warp_size * warp_size;
+                // A whole warp that waits may overtake the others.
+                release(first, std::min<std::size_t>(first + warp_size, count), Wait::warp);
+            }
+            continue;
+        }
+        if (!release(0, count, Wait::block)) {
+            std::string waiting;
+            for (std::size_t i = 0; i < count && waiting.size() < 200; ++i) {
+                waiting += fibers[i].wait == Wait::block  ? " B"
+                           : fibers[i].wait == Wait::warp ? " W"
+                                                          : " .";
+            }
+            fail(
+                "divergent barrier in block " + std::to_string(block.x) +
+                ", threads wait for (B)lock, (W)arp:" + waiting
+            );
+        }
+    }
+}
+
+}  // namespace
+
+void barrier(Wait kind) {
+    if (running->passed++ != current_options.skip) {
+        wait(kind);
+    }
+}
+void block_barrier() {
+    barrier(Wait::block);
+}
+void warp_barrier() {
+    barrier(Wait::warp);
+}
+std::uint64_t exchange(std::uint64_t value, int source) {
+    const std::size_t self = running->thread, first = self / warp_size * warp_size;
+    brought[self] = value;
+    wait(Wait::warp);
+    const std::uint64_t found = brought[first + static_cast<std::size_t>(source)];
+    wait(Wait::warp);
+    return found;
+}
+bool any_of(std::size_t begin, std::size_t end, bool value, Wait kind) {
+    brought[running->thread] = value;
+    wait(kind);
+    bool any = false;
+    for (std::size_t i = begin; i < end; ++i) {
+        any = any || (fibers[i].wait != Wait::finished && brought[i] != 0);
+    }
+    wait(kind);
+    return any;
+}
+bool any_in_warp(bool value) {
+    const std::size_t first = running->thread / warp_size * warp_size;
+    return any_of(first, std::min(first + warp_size, fibers.size()), value, Wait::warp);
+}
+bool any_in_block(bool value) {
+    return any_of(0, fibers.size(), value, Wait::block);
+}
+
+cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& kernel) {
+    if (config.gridDim.x == 0 || config.blockDim.x == 0 || config.blockDim.x > 1024 ||
+        config.dynamicSmemBytes > most_shared) {
+        return cudaErrorInvalidConfiguration;
+    }
+    constexpr std::size_t stack_bytes = 256 * 1024;
+    body = &kernel;
+    fibers.resize(config.blockDim.x);
+    brought.assign(config.blockDim.x, 0);
+    for (std::size_t i = 0; i < fibers.size(); ++i) {
+        fibers[i].stack.resize(stack_bytes);
+        fibers[i].thread = static_cast<unsigned>(i);
+    }
+    blockDim = config.blockDim;
+    gridDim = config.gridDim;
+    std::mt19937_64 random(current_options.seed + 1);
+    for (const std::int64_t block : block_order(config.gridDim.x)) {
+        const auto memory = new_shared(config.dynamicSmemBytes);
+        shared = memory.get();
+        run_block(dim3(static_cast<unsigned>(block)), random);
+        for (const Fiber& fiber : fibers) {
+            longest = std::max(longest, fiber.passed);
+        }
+        shared = nullptr;
+    }
+    return cudaSuccess;
+}
+
+#else
+
+namespace {
+
+/// A barrier that the thread sanitizer understands. Every round has a lock of its own: one lock for
+/// all would order a thread that wakes late after one that ran ahead, and hide the race.
+class Barrier {
+  public:
+    void wait(unsigned count, std::uint64_t& turn) {
+        Round& round = rounds_[turn++ % rounds];
+        std::unique_lock lock(round.mutex);
+        if (++round.arrived == count) {
+            round.open = true;
+            round.opened.notify_all();
+        }
+        round.opened.wait(lock, [&] { return round.open; });
+        if (--round.arrived == 0) {
+            round.open = false;
+        }
+    }
+
+  private:
+    static constexpr std::uint64_t rounds = 64;
+    struct Round {
+        std::mutex mutex;
+        std::condition_variable opened;
+        unsigned arrived = 0;
+        bool open = false;
+    };
+    Round rounds_[rounds];
+};
+
+std::unique_ptr<Barrier> block_wait;
+std::vector<std::unique_ptr<Barrier>> warp_wait;
+std::vector<std::uint64_t> brought;
+thread_local std::int64_t passed;
+thread_local std::uint64_t block_turn, warp_turn;
+
+void wait_for_block() {
+    block_wait->wait(blockDim.x, block_turn);
+}
+void wait_for_warp() {
+    const unsigned warp = threadIdx.x / warp_size;
+    warp_wait[warp]->wait(std::min(warp_size, blockDim.x - warp * warp_size), warp_turn);
+}
+
+}  // namespace
+
+void block_barrier() {
+    if (passed++ != current_options.skip) {
+        wait_for_block();
+    }
+}
+void warp_barrier() {
+    if (passed++ != current_options.skip) {
+        wait_for_warp();
+    }
+}
+std::uint64_t exchange(std::uint64_t value, int source) {
+    const std::size_t self = threadIdx.x, first = self / warp_size * warp_size;
+    brought[self] = value;
+    wait_for_warp();
+    const std::uint64_t found = brought[first + static_cast<std::size_t>(source)];
+    wait_for_warp();
+    return found;
+}
+template <typename Wait>
+bool any_of(std::size_t begin, std::size_t end, bool value, const Wait& wait) {
+    brought[threadIdx.x] = value;
+    wait();
+    bool any = false;
+    for (std::size_t i = begin; i < end; ++i) {
+        any = any || brought[i] != 0;
+    }
+    wait();
+    return any;
+}
+bool any_in_warp(bool value) {
+    const std::size_t first = threadIdx.x / warp_size * warp_size;
+    const std::size_t last = std::min(first + warp_size, brought.size());
+    return any_of(first, last, value, wait_for_warp);
+}
+bool any_in_block(bool value) {
+    return any_of(0, brought.size(), value, wait_for_block);
+}
+
+cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& kernel) {
+    if (config.gridDim.x == 0 || config.blockDim.x == 0 || config.blockDim.x > 1024 ||
+        config.dynamicSmemBytes > most_shared) {
+        return cudaErrorInvalidConfiguration;
+    }
+    const unsigned count = config.blockDim.x;
+    brought.assign(count, 0);
+    block_wait = std::make_unique<Barrier>();
+    warp_wait.clear();
+    for (unsigned i = 0; i < (count + warp_size - 1) / warp_size; ++i) {
+        warp_wait.push_back(std::make_unique<Barrier>());
+    }
+    const auto order = block_order(config.gridDim.x);
+    Barrier between;
+    std::unique_ptr<char[]> memory;
+    std::vector<std::thread> threads;
+    for (unsigned i = 0; i < count; ++i) {
+        threads.emplace_back([&, i] {
+            std::uint64_t turn = 0;
+            for (const std::int64_t block : order) {
+                between.wait(count, turn);
+                if (i == 0) {
+                    memory = new_shared(config.dynamicSmemBytes);
+                    shared = memory.get();
+                }
+                between.wait(count, turn);
+                threadIdx = dim3(i);
+                blockIdx = dim3(static_cast<unsigned>(block));
+                blockDim = config.blockDim;
+                gridDim = config.gridDim;
+                passed = 0;
+                kernel();
+                if (i == 0) {
+                    longest = std::max(longest, passed);
+                }
+            }
+        });
+    }
+    for (std::thread& thread : threads) {
+        thread.join();
+    }
+    return cudaSuccess;
+}
+
+#endif
+
+}  // namespace simt
+
+const char* cudaGetErrorString(cudaError_t error) {
+    return error == cudaErrorInvalidConfiguration ? "invalid configuration" : "invalid value";
+}
+cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
+    const bool fits = value >= 0 && static_cast<std::size_t>(value) <= simt::most_shared;
+    return fits ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+    *value = 4;
+    return cudaSuccess;
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+namespace simt {
+
+/// How the next launches run.
+struct Options {
+    std::uint64_t seed = 0;  ///< order of blocks and threads (fibers)
+    std::int64_t skip = -1;  ///< the block or warp barrier that is left out, -1: none
+};
+Options& options();
+/// Barriers that a thread passed in the longest launch since the last call.
+std::int64_t barriers();
+
+}  // namespace simt
