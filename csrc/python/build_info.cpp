@@ -11,6 +11,22 @@ namespace py = pybind11;
 namespace physcon::python {
 namespace {
 
+/// The table of CUDA kernels.
+py::list cuda_kernels() {
+    py::list kernels;
+    for (const cuda::KernelRecord* record = cuda::kernel_records(); record->op != nullptr;
+         ++record) {
+        py::dict entry;
+        entry["op"] = record->op;
+        entry["architecture"] = record->architecture;
+        entry["verified"] =
+            record->verified == nullptr ? py::object(py::none()) : py::str(record->verified);
+        entry["largest_rank"] = record->largest_rank;
+        kernels.append(entry);
+    }
+    return kernels;
+}
+
 py::dict build_info() {
     py::list available;
     for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512}) {
@@ -27,18 +43,6 @@ py::dict build_info() {
     info["processor"] = PHYSCON_BUILD_PROCESSOR;
     info["cuda"] = cuda::compiled();
     info["cuda_architectures"] = cuda::architectures();
-    py::list kernels;
-    for (const cuda::KernelRecord* record = cuda::kernel_records(); record->op != nullptr;
-         ++record) {
-        py::dict entry;
-        entry["op"] = record->op;
-        entry["architecture"] = record->architecture;
-        entry["verified"] =
-            record->verified == nullptr ? py::object(py::none()) : py::str(record->verified);
-        entry["largest_rank"] = record->largest_rank;
-        kernels.append(entry);
-    }
-    info["cuda_kernels"] = kernels;
     info["torch_built"] = PHYSCON_BUILD_TORCH;
     info["torch_built_cuda"] = PHYSCON_BUILD_TORCH_CUDA;
     info["torch_target"] = PHYSCON_BUILD_TORCH_TARGET;
@@ -51,6 +55,7 @@ py::dict build_info() {
 
 void bind_build_info(py::module_& m) {
     m.attr("__version__") = PHYSCON_VERSION;
+    m.def("cuda_kernels", &cuda_kernels, "What is known about each CUDA kernel.");
     m.def("build_info", &build_info, "Facts about this build and the instruction set in use.");
 }
 

@@ -8,6 +8,7 @@ __version__: str
 
 _Real = NDArray[np.float32] | NDArray[np.float64]
 
+def cuda_kernels() -> list[dict[str, Any]]: ...
 def build_info() -> dict[str, Any]: ...
 def condition(
     mean: _Real,

@@ -53,7 +53,7 @@ def mode() -> str:
 
 def table() -> list[dict[str, Any]]:
     """The records of the build: op, architecture, verified revision or None, largest rank."""
-    return list(_C.build_info()["cuda_kernels"])
+    return list(_C.cuda_kernels())
 
 
 def runs(record: dict[str, Any]) -> bool:
