@@ -14,7 +14,7 @@ BENCH_ARGS ?=
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-python test-cpp lint format bench setup clean
+.PHONY: help demo test test-python test-cpp lint format bench gpu-check setup clean
 .DELETE_ON_ERROR:
 
 PY := $(VENV)/bin/python
@@ -33,6 +33,7 @@ help:
 	@echo "  make lint    style, types, formatting, licence tags"
 	@echo "  make format  rewrite the sources in the project's format"
 	@echo "  make bench   measure the operators beside PyTorch compositions"
+	@echo "  make gpu-check  on a machine with a GPU: build, test and measure the CUDA kernels"
 	@echo "  make setup   only install and build"
 	@echo "  make clean   remove everything the targets above created"
 	@echo "variables: PYTHON=$(PYTHON) TORCH=$(TORCH) JOBS=$(JOBS) PYTEST_ARGS= BENCH_ARGS="
@@ -105,6 +106,10 @@ format: $(STAMP)-dev
 bench: $(STAMP)-test
 	$(call say,measuring the operators; results go to bench/results/)
 	@$(PY) -m bench.run $(BENCH_ARGS)
+
+# With the torch of PYTHON, in no environment of its own: a machine with a GPU may have no network.
+gpu-check:
+	@$(PYTHON) -m bench.gpu_check
 
 clean:
 	rm -rf $(VENV) build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every op on a CUDA device beside the CPU in float64; what runs there is set by the environment.
+
+``PHYSCON_CUDA_KERNELS=all`` runs kernels that are not verified yet, ``none`` the composites.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from op_suite import (
+    DTYPES,
+    OP_IDS,
+    OPS,
+    TOLERANCE,
+    Arguments,
+    Op,
+    cast,
+    deviation,
+    fields,
+    gradients,
+)
+
+
+pytestmark = pytest.mark.cuda
+
+SHAPES = [((), 7, 1), ((40,), 201, 1), ((3, 2), 41, 5), ((2,), 1000, 17), ((1,), 200, 33)]
+
+
+def on_device(values: Arguments) -> Arguments:
+    return {k: v.cuda() if isinstance(v, Tensor) else v for k, v in values.items()}
+
+
+def compare(found: Any, expected: Any, dtype: torch.dtype) -> None:
+    for name, value in expected.items():
+        got = found[name].cpu()
+        if value.dtype == torch.int32:
+            assert torch.equal(got, value), name
+        else:
+            error = deviation(got, value, torch.ones(1))
+            assert error <= 10 * TOLERANCE[dtype], (name, error)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+def test_numbers_and_gradients_equal_those_of_the_cpu(
+    op: Op, shared: bool, dtype: torch.dtype
+) -> None:
+    for batch, n, r in SHAPES:
+        free = cast(op.free(batch, n, r, shared=shared, noise=op.noises[-1]), dtype)
+        wide = cast(free, torch.float64)
+        compare(
+            fields(op.call(**op.arguments(on_device(free)))),
+            fields(op.call(**op.arguments(wide))),
+            dtype,
+        )
+        names = [k for k, v in free.items() if isinstance(v, Tensor) and v.is_floating_point()]
+        results = op.function(list(free))(*free.values())
+        g = torch.Generator().manual_seed(1)
+        weights = [torch.randn(o.shape, generator=g, dtype=torch.float64) for o in results]
+        found = gradients(op, on_device(free), weights=[w.to(dtype).cuda() for w in weights])
+        expected = gradients(op, wide, weights=weights)
+        compare(found, {k: expected[k] for k in names}, dtype)
+
+
+@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+def test_layouts_streams_and_repeats_change_no_bit(op: Op) -> None:
+    arguments = on_device(cast(op.arguments(op.free((3,), 150, 5)), torch.float32))
+    first = fields(op.call(**arguments))
+    strided = {
+        k: v.repeat_interleave(2, -1)[..., ::2] if isinstance(v, Tensor) and v.ndim else v
+        for k, v in arguments.items()
+    }
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        elsewhere = fields(op.call(**arguments))
+    side.synchronize()
+    for other in (fields(op.call(**arguments)), fields(op.call(**strided)), elsewhere):
+        for name, value in first.items():
+            assert torch.equal(value, other[name]), name
+
+
+@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+def test_a_captured_graph_gives_the_same_bits_on_new_data(op: Op) -> None:
+    arguments = on_device(cast(op.arguments(op.free((3,), 150, 5)), torch.float32))
+    op.call(**arguments)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = fields(op.call(**arguments))
+    for value in arguments.values():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            value.mul_(1.25)
+    graph.replay()
+    torch.cuda.synchronize()
+    for name, value in fields(op.call(**arguments)).items():
+        assert torch.equal(value, captured[name]), name
+
+
+@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+def test_nothing_waits_for_the_device(op: Op) -> None:
+    arguments = on_device(cast(op.arguments(op.free((3,), 150, 5)), torch.float32))
+    op.call(**arguments)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        op.call(**arguments)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_mixed_devices_are_an_error() -> None:
+    op = OPS[0]
+    arguments = on_device(op.arguments(op.free((2,), 9, 3)))
+    arguments["target"] = arguments["target"].cpu()
+    with pytest.raises(ValueError, match="to be on the same device"):
+        op.call(**arguments)
