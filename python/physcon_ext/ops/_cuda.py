@@ -31,6 +31,12 @@ COMPOSITE_OPS = (
     "condition_banded",
     "condition_banded_backward",
     "banded_product",
+    "spectral_conv",
+    "spectral_conv_backward",
+    "assign_faces",
+    "assign_faces_backward",
+    "boundary_spectral_conv",
+    "boundary_spectral_conv_backward",
 )
 _VARIABLE = "PHYSCON_CUDA_KERNELS"
 _MODES = ("verified", "all", "none")
@@ -79,7 +85,7 @@ def _record(op: str, device: int) -> dict[str, Any] | None:
 
 
 def _composite(op: str) -> Callable[..., Any]:
-    from physcon_ext.ops.composite import COMPOSITES
+    from physcon_ext.ops.composite.table import COMPOSITES
 
     return COMPOSITES[op]
 

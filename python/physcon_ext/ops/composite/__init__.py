@@ -2,70 +2,18 @@
 """Every op as torch operations: what runs on a CUDA tensor where no verified kernel exists.
 
 Linear in the number of points (banded rows: ``n log n``), float64 inside, no host
-synchronisation.
+synchronisation. ``COMPOSITES`` holds them by the name of their op; it is made when first asked for,
+because formulas of other ops use single modules of this folder while the ops are being defined.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
 
-from physcon_ext.ops.composite.banded import (
-    banded_product,
-    condition_banded,
-    condition_banded_backward,
-)
-from physcon_ext.ops.composite.boundary import (
-    assign_faces,
-    assign_faces_backward,
-    boundary_spectral_conv,
-    boundary_spectral_conv_backward,
-)
-from physcon_ext.ops.composite.condition import (
-    condition_cross,
-    condition_cross_backward,
-    condition_dense,
-    condition_diagonal,
-    condition_diagonal_backward,
-)
-from physcon_ext.ops.composite.disjoint import condition_disjoint, condition_disjoint_backward
-from physcon_ext.ops.composite.spectral import spectral_conv, spectral_conv_backward
+def __getattr__(name: str) -> Any:
+    if name == "COMPOSITES":
+        from physcon_ext.ops.composite.table import COMPOSITES
 
-
-def _owned(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Results in contiguous memory, as the compiled ops return them."""
-
-    def call(*arguments: Any) -> Any:
-        result = function(*arguments)
-        if isinstance(result, Tensor):
-            return result.contiguous()
-        return tuple(t.contiguous() for t in result)
-
-    call.__name__ = function.__name__
-    call.__doc__ = function.__doc__
-    return call
-
-
-COMPOSITES: dict[str, Callable[..., Any]] = {
-    function.__name__: _owned(function)
-    for function in (
-        condition_diagonal,
-        condition_diagonal_backward,
-        condition_cross,
-        condition_cross_backward,
-        condition_dense,
-        condition_disjoint,
-        condition_disjoint_backward,
-        condition_banded,
-        condition_banded_backward,
-        banded_product,
-        spectral_conv,
-        spectral_conv_backward,
-        assign_faces,
-        assign_faces_backward,
-        boundary_spectral_conv,
-        boundary_spectral_conv_backward,
-    )
-}
+        return COMPOSITES
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
