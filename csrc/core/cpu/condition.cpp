@@ -47,6 +47,7 @@ class Forward {
               args.covariance_out == nullptr
           ),
           lanes_(lower_ && !args.noise_is_matrix && rank_ >= 2 && rank_ <= lane_rank),
+          single_(sizeof(T) == 4 && lower_ && rank_ > lane_rank),
           group_(group_size()),
           arena_(workspace) {
         const int64_t pr = padded_rank(rank_);
@@ -196,25 +197,32 @@ class Forward {
                 }
             });
         }
-        if (pairwise_) {
-            for (int64_t c = 0; c < chunks_; ++c) {
-                gram_items(s, first, count, c);
-            }
-        } else {
-            each([&](State& one, int64_t b) {
+        const auto over_chunks = [&](State& one) {
+            return [&](auto&& body) {
                 for (int64_t c = 0; c < chunks_; ++c) {
-                    gram(one, b, c);
+                    body(one, c);
                 }
-            });
-        }
-        for (int64_t i = 0; i < count; i += lane_items) {
-            solve(s, first, i, smaller(count - i, lane_items));
+            };
+        };
+        if (single_) {
+            each([&](State& one, int64_t b) { solve_single(one, b, over_chunks(one)); });
+        } else {
+            if (pairwise_) {
+                over_chunks(s)([&](State& all, int64_t c) { gram_items(all, first, count, c); });
+            } else {
+                each([&](State& one, int64_t b) {
+                    over_chunks(one)([&](State& t, int64_t c) { gram(t, b, c); });
+                });
+            }
+            for (int64_t i = 0; i < count; i += lane_items) {
+                solve(s, first, i, smaller(count - i, lane_items));
+            }
         }
         for (int64_t c = 0; c < chunks_; ++c) {
             each([&](State& one, int64_t b) { apply(one, b, c); });
         }
         each([&](State& one, int64_t b) {
-            correct_serially(one, b);
+            correct(one, b, over_chunks(one));
             if (a_.covariance_out != nullptr) {
                 for (int64_t i = 0; i < n_; i += tile_rows) {
                     covariance_rows(one, b, i);
@@ -233,8 +241,12 @@ class Forward {
                 cross_panel(s, b, panel);
             });
         }
-        over(chunks_, [&](State& s, int64_t c) { gram(s, b, c); });
-        solve(states_[0], b, 0, 1);
+        if (single_) {
+            solve_single(states_[0], b, [&](auto&& body) { over(chunks_, body); });
+        } else {
+            over(chunks_, [&](State& s, int64_t c) { gram(s, b, c); });
+            solve(states_[0], b, 0, 1);
+        }
         over(chunks_, [&](State& s, int64_t c) { apply(s, b, c); });
         correct(states_[0], b, [&](auto&& body) { over(chunks_, body); });
         if (a_.covariance_out != nullptr) {
@@ -548,6 +560,119 @@ class Forward {
         }
     }
 
+    /// Many rows of float data: A from products in single precision, then alpha from residuals
+    /// e - A alpha in double precision, which need A only as a product with alpha. Where that does
+    /// not converge at once (nearly dependent rows, numbers near the ends of the range), A is
+    /// summed again in double precision.
+    template <typename Each>
+    void solve_single(State& s, int64_t b, Each&& each) const {
+        each([&](State& t, int64_t c) { gram_single(t, b, c); });
+        solve_alone(s, b);
+        if (!refine(s, b, each)) {
+            each([&](State& t, int64_t c) { gram(t, b, c); });
+            solve_alone(s, b);
+        }
+    }
+
+    PHYSCON_KERNEL void gram_single(State& s, int64_t b, int64_t chunk) const {
+        if constexpr (sizeof(T) == 4) {
+            double* partial = s.partial + chunk * partial_size();
+            const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
+            const Rows<T> all = {rows(b), n_, rank_};
+            clear(s.lanes, gram_lanes(rank_, true));
+            clear(s.dots, dot_lanes(rank_));
+            for (int64_t p = begin; p < end; p += single_run) {
+                const int64_t count = smaller(single_run, end - p);
+                add_dots(all.from(p), count, mean(b) + p, s.dots);
+                add_gram_single(all.from(p), count, variance(s, b) + p, s.lanes);
+            }
+            gram_finish(s.lanes, rank_, true, partial);
+            dots_finish(s.dots, rank_, partial + rank_ * rank_);
+        }
+    }
+
+    /// False when A from single precision is not good enough for this item.
+    template <typename Each>
+    bool refine(State& s, int64_t b, Each&& each) const {
+        constexpr double low = 0x1p-80, high = 0x1p100;  // squares of rows in the range of float
+        constexpr double quick = 0x1p-14;                // at least this contraction per pass
+        bool usable = s.flags->finite && !s.flags->wide;
+        for (int64_t k = 0; k < rank_; ++k) {
+            const double a = s.gram[k * (rank_ + 1)];
+            usable = usable && a > low && a < high;
+        }
+        double before = 0;  // largest residual, each in units of its row
+        for (int64_t k = 0; usable && k < rank_; ++k) {
+            before = larger(before, row_units(s, k, s.vectors[k]));
+        }
+        double contraction = 1, reached = 1;  // of a pass, and of all of them
+        while (usable && before > 0 && reached > 0x1p-48) {
+            each([&](State& t, int64_t c) { image(t, b, c); });
+            const double after = refine_alpha(s, b) / before;  // before this pass changed alpha
+            contraction = reached == 1 ? after : contraction;
+            reached = contraction * after;
+            usable = contraction <= quick;
+        }
+        return usable;
+    }
+    double row_units(const State& s, int64_t k, double value) const {
+        return __builtin_fabs(value) / __builtin_sqrt(s.gram[k * (rank_ + 1)]);
+    }
+    /// partial <- A alpha of one chunk without the noise: G (s .* G' alpha).
+    PHYSCON_KERNEL void image(State& s, int64_t b, int64_t chunk) const {
+        const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
+        const double* alpha = multipliers(b);
+        const Rows<T> all = {rows(b), n_, rank_};
+        clear(s.dots, dot_lanes(rank_));
+        for (int64_t p = begin; p < end; p += copied_points) {
+            const int64_t count = smaller(copied_points, end - p);
+            const Rows<T> x = nearby(all.from(p), count, s.points);
+            const T* v = variance(s, b) + p;
+            double shift[copied_points];
+            each_tile<double>(0, count, [&](auto tag, auto full, int64_t i, int live) {
+                constexpr int vectors = decltype(tag)::value;
+                constexpr bool is_full = decltype(full)::value;
+                Vector<double> sum[vectors] = {};
+                combine_rows<is_full>(x.from(i), alpha, live, sum);
+                for (int j = 0; j < vectors; ++j) {
+                    const int64_t at = i + j * width<double>;
+                    sum[j] *= load_as<double, is_full>(v + at, live);
+                    store_lanes<is_full>(shift + at, sum[j], live);
+                }
+            });
+            add_dots(x, count, shift, s.dots);
+        }
+        dots_finish(s.dots, rank_, s.partial + chunk * partial_size());
+    }
+
+    /// alpha <- alpha + A^-1 (e - A alpha); returns the largest residual in units of its row.
+    double refine_alpha(State& s, int64_t b) const {
+        double *alpha = multipliers(b), *left = s.vectors + 2 * rank_, *work = s.vectors + rank_;
+        double largest = 0;
+        for (int64_t k = 0; k < rank_; ++k) {
+            DoubleDouble sum;
+            for (int64_t c = 0; c < chunks_; ++c) {
+                sum.add(s.partial[c * partial_size() + k]);
+            }
+            left[k] = s.vectors[k] - sum.value() - noise_times(b, k, alpha);
+            largest = larger(largest, row_units(s, k, left[k]));
+        }
+        add_solution(s.inverse, rank_, left, work, alpha);
+        return largest;
+    }
+    /// Row k of R alpha.
+    double noise_times(int64_t b, int64_t k, const double* alpha) const {
+        const T* noise = a_.noise.item(b);
+        if (!a_.noise_is_matrix) {
+            return noise[k] * alpha[k];
+        }
+        double sum = 0;
+        for (int64_t j = 0; j < rank_; ++j) {
+            sum += noise[k * rank_ + j] * alpha[j];
+        }
+        return sum;
+    }
+
     /// The common case of one row; false leaves everything unusual to the general code.
     bool solve_one(State& s, int64_t b) const {
         DoubleDouble gram, product;
@@ -754,13 +879,7 @@ class Forward {
             constexpr int vectors = decltype(tag)::value;
             constexpr bool is_full = decltype(full)::value;
             Vector<double> sum[vectors] = {};
-            for (int64_t k = 0; k < rank_; ++k) {
-                for (int j = 0; j < vectors; ++j) {
-                    const T* at = x.data + k * x.stride + (p - begin) + j * width<double>;
-                    prefetch(at + gram_run);
-                    sum[j] += alpha[k] * load_as<double, is_full>(at, live);
-                }
-            }
+            combine_rows<is_full>(x.from(p - begin), alpha, live, sum);
             for (int j = 0; j < vectors; ++j) {
                 const int64_t at = p + j * width<double>;
                 if (lower_) {
@@ -922,14 +1041,6 @@ class Forward {
             each([&](State& t, int64_t c) { narrow_mean(t, b, c); });
         }
     }
-    void correct_serially(State& s, int64_t b) const {
-        correct(s, b, [&](auto&& body) {
-            for (int64_t c = 0; c < chunks_; ++c) {
-                body(s, c);
-            }
-        });
-    }
-
     double* wide_mean(State& s, int64_t b) const {
         if constexpr (sizeof(T) == 8) {
             return a_.mean_out + b * n_;
@@ -981,24 +1092,18 @@ class Forward {
     /// Adds A^-1 (b - G m' - R alpha) to alpha; false when every row already holds to rounding.
     bool correction(State& s, int64_t b) const {
         double *alpha = multipliers(b), *delta = s.vectors + 3 * rank_;
-        const T *target = a_.target.item(b), *noise = a_.noise.item(b);
+        const T* target = a_.target.item(b);
         bool needed = false;
         for (int64_t k = 0; k < rank_; ++k) {
             DoubleDouble sum;
-            double magnitude = __builtin_fabs(static_cast<double>(target[k])), observed = 0;
+            double magnitude = __builtin_fabs(static_cast<double>(target[k]));
             for (int64_t c = 0; c < chunks_; ++c) {
                 const double* partial = s.partial + c * partial_size();
                 sum.add(partial[k]);
                 sum.add(partial[rank_ + k]);
                 magnitude += partial[2 * rank_ + k];
             }
-            if (a_.noise_is_matrix) {
-                for (int64_t j = 0; j < rank_; ++j) {
-                    observed += noise[k * rank_ + j] * alpha[j];
-                }
-            } else {
-                observed = noise[k] * alpha[k];
-            }
+            const double observed = noise_times(b, k, alpha);
             sum.add(-static_cast<double>(target[k]));
             delta[k] = -(sum.value() + observed);
             const bool dropped = cholesky(b)[k * rank_ + k] == infinity;
@@ -1043,6 +1148,7 @@ class Forward {
     const int64_t slots_;
     const bool pairwise_;  // rows shared by the batch: the products of rows are made once
     const bool lanes_;     // systems of several items at once
+    const bool single_;    // A from products in single precision, alpha refined
     const int64_t group_;  // items handled together
     Arena arena_;
     State* states_ = nullptr;

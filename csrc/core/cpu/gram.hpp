@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sums over the points of products of rows, in double precision: 4 x 4 register tiles that read the
-// caller's rows in place and widen them on the way.
+// Sums over the points of products of rows: 4 x 4 register tiles that read the caller's rows in
+// place and widen them on the way.
 //
-// Lanes hold one vector per entry, tile after tile; a lane adds up every width<double>-th point,
-// `gram_run` points at a time. The order of additions depends on nothing but the points.
+// Lanes hold one vector of doubles per entry, tile after tile; a run of points is summed in
+// registers, in double precision or, for float rows, in single precision, and then added to them.
+// The order of additions depends on nothing but the points.
 #pragma once
 
 #include "tile.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 
-inline constexpr int64_t gram_run = 256;  // points whose rows stay in the first-level cache
+inline constexpr int64_t gram_run = 256;    // points whose rows stay in the first-level cache
+inline constexpr int64_t single_run = 512;  // points summed in single precision: 32 products a lane
 
 /// `count` rows of points, `stride` elements apart.
 template <typename T>
@@ -66,8 +68,18 @@ inline int64_t dot_lanes(int64_t rows) {
     return round_up(rows, larger<int64_t>(tile_rows, width<double>)) * width<double>;
 }
 
-/// One tile: lanes += left diag(weight) right' over `count` points; without a weight it is one.
-template <bool weighted, typename L, typename R, typename W>
+inline void add_to_lanes(double* lanes, Vector<double> sum) {
+    store(lanes, load(lanes) + sum);
+}
+inline void add_to_lanes(double* lanes, Vector<float> sum) {
+    HalfVector half[2];
+    __builtin_memcpy(half, &sum, sizeof(half));
+    store(lanes, load(lanes) + widen(half[0] + half[1]));
+}
+
+/// One tile: lanes += left diag(weight) right' over `count` points, summed in the type X; without a
+/// weight it is one.
+template <typename X, bool weighted, typename L, typename R, typename W>
 inline void product_tile(
     const L* const (&left)[tile_rows],
     const R* const (&right)[tile_rows],
@@ -75,22 +87,22 @@ inline void product_tile(
     int64_t count,
     double* lanes
 ) {
-    using V = Vector<double>;
+    using V = Vector<X>;
     V sum[tile_rows][tile_rows] = {};
-    each_vector<width<double>>(count, [&](auto full, int64_t p, int live) {
+    each_vector<width<X>>(count, [&](auto full, int64_t p, int live) {
         constexpr bool is_full = decltype(full)::value;
         V x[tile_rows];
         for (int i = 0; i < tile_rows; ++i) {
-            x[i] = load_as<double, is_full>(left[i] + p, live);
+            x[i] = load_as<X, is_full>(left[i] + p, live);
         }
         if constexpr (weighted) {
-            const V w = load_as<double, is_full>(weight + p, live);
+            const V w = load_as<X, is_full>(weight + p, live);
             for (int i = 0; i < tile_rows; ++i) {
                 x[i] *= w;
             }
         }
         for (int j = 0; j < tile_rows; ++j) {
-            const V y = load_as<double, is_full>(right[j] + p, live);
+            const V y = load_as<X, is_full>(right[j] + p, live);
             for (int i = 0; i < tile_rows; ++i) {
                 sum[i][j] += x[i] * y;
             }
@@ -98,8 +110,7 @@ inline void product_tile(
     });
     for (int i = 0; i < tile_rows; ++i) {
         for (int j = 0; j < tile_rows; ++j) {
-            double* to = lanes + (i * tile_rows + j) * width<double>;
-            store(to, load(to) + sum[i][j]);
+            add_to_lanes(lanes + (i * tile_rows + j) * width<double>, sum[i][j]);
         }
     }
 }
@@ -133,11 +144,9 @@ inline void diagonal_tile(
         }
     });
     for (int i = 0; i < tile_rows; ++i) {
-        double* to = dots + i * width<double>;
-        store(to, load(to) + dot[i]);
+        add_to_lanes(dots + i * width<double>, dot[i]);
         for (int j = 0; j <= i; ++j) {
-            to = lanes + (i * tile_rows + j) * width<double>;
-            store(to, load(to) + sum[i][j]);
+            add_to_lanes(lanes + (i * tile_rows + j) * width<double>, sum[i][j]);
         }
     }
 }
@@ -156,7 +165,7 @@ inline void add_products(
             const L* a[tile_rows];
             left.four(i * tile_rows, a);
             double* tile = lanes + (i * tiles(right.count) + j) * tile_lanes;
-            product_tile<weighted>(a, b, weight, count, tile);
+            product_tile<double, weighted>(a, b, weight, count, tile);
         }
     }
 }
@@ -177,10 +186,27 @@ inline void add_gram(
         for (int64_t j = 0; j < i; j += tile_rows, lanes += tile_lanes) {
             const T* b[tile_rows];
             rows.four(j, b);
-            product_tile<true>(a, b, weight, count, lanes);
+            product_tile<double, true>(a, b, weight, count, lanes);
         }
         diagonal_tile(a, weight, vector, count, lanes, dots + i * width<double>);
         lanes += tile_lanes;
+    }
+}
+
+/// The same without the vector, for float rows in single precision: for so many rows that the
+/// products are what costs. At most single_run points.
+template <typename W>
+inline void add_gram_single(
+    const Rows<float>& rows, int64_t count, const W* weight, double* lanes
+) {
+    for (int64_t i = 0; i < rows.count; i += tile_rows) {
+        const float* a[tile_rows];
+        rows.four(i, a);
+        for (int64_t j = 0; j <= i; j += tile_rows, lanes += tile_lanes) {
+            const float* b[tile_rows];
+            rows.four(j, b);
+            product_tile<float, true>(a, b, weight, count, lanes);
+        }
     }
 }
 
@@ -200,7 +226,21 @@ inline void add_dots(const Rows<T>& rows, int64_t count, const X* vector, double
             }
         });
         for (int r = 0; r < tile_rows; ++r, lanes += width<double>) {
-            store(lanes, load(lanes) + sum[r]);
+            add_to_lanes(lanes, sum[r]);
+        }
+    }
+}
+
+/// sum += rows' alpha for `vectors` vectors of points.
+template <bool full, int vectors, typename T>
+inline void combine_rows(
+    const Rows<T>& rows, const double* alpha, int live, Vector<double> (&sum)[vectors]
+) {
+    for (int64_t k = 0; k < rows.count; ++k) {
+        for (int j = 0; j < vectors; ++j) {
+            const T* at = rows.data + k * rows.stride + j * width<double>;
+            prefetch(at + gram_run);
+            sum[j] += alpha[k] * load_as<double, full>(at, live);
         }
     }
 }

@@ -124,6 +124,7 @@ inline void downdate_rows(
                                           ? Vector<T>{}
                                           : load_lanes<full>(base + at + v * width<T>, count);
                 store_lanes<full>(out + at + v * width<T>, old - sum[r][v], count);
+                prefetch_to_write(out + at + v * width<T> + tile_rows * n);  // the next four rows
             }
         }
     };

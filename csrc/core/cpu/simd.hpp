@@ -108,6 +108,11 @@ inline void prefetch(const void* p) {
     __builtin_prefetch(p, 0, 2);
 }
 
+/// The same for a line that will be overwritten.
+inline void prefetch_to_write(const void* p) {
+    __builtin_prefetch(p, 1, 3);
+}
+
 /// The first `count` lanes from memory, zeros after them; touches no other byte.
 template <typename T>
 inline Vector<T> load_partial(const T* p, int count) {
@@ -266,7 +271,15 @@ inline Vector<double> shifted_in(Vector<double> before, Vector<double> v) {
 
 template <typename T>
 inline Vector<T> absolute(Vector<T> v) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4) {
+        return (Vector<T>)_mm512_abs_ps((__m512)v);
+    } else {
+        return (Vector<T>)_mm512_abs_pd((__m512d)v);
+    }
+#else
     return v < 0 ? -v : v;
+#endif
 }
 inline Vector<double> square_root(Vector<double> v) {
 #if defined(__AVX512F__)
