@@ -121,6 +121,21 @@ def test_every_item_of_a_batch_holds_to_rounding(shared: bool, dtype: torch.dtyp
         assert worst_ratio(own, post.mean[i], target[i]) <= BOUND
 
 
+def test_many_float32_rows_keep_their_multipliers_in_float64() -> None:
+    """``A`` then adds up float32 products; refinement must recover what that loses."""
+    g = seeded("many rows")
+    for n, r, unit in [(700, 32, 1.0), (5000, 64, 1e-3), (700, 40, 1e-25)]:
+        rows = (independent_rows(g, r, n) * unit).float()
+        mean, variance = (normal(g, n) + 50).float(), positive(g, n).float()
+        target = (normal(g, r) * unit).float()
+        found = ops.condition_diagonal(mean, variance, rows, target, 0.0)
+        exact = ops.condition_diagonal(*(t.double() for t in (mean, variance, rows, target)), 0.0)
+        # 512 products and 64 columns of the factor, each rounded to eps / 2, at random.
+        assert deviation(found.cholesky, exact.cholesky) <= 16 * torch.finfo(torch.float32).eps
+        assert deviation(found.multipliers, exact.multipliers) <= 1e-10
+        assert worst_ratio(rows, found.mean, target) <= BOUND
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("n", "r"), [(1, 1), (300, 1), (300, 16), (20_000, 5)])
 def test_rows_hold_to_rounding_for_a_general_prior(n: int, r: int, dtype: torch.dtype) -> None:

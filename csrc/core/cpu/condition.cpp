@@ -18,6 +18,8 @@ namespace {
 // products of rows outgrow the cache.
 constexpr int64_t shared_items = 32;
 constexpr int64_t pairwise_rank = 16;
+// From this rank on the products of float rows are worth the passes that refine alpha.
+constexpr int64_t single_rank = 32;
 constexpr int correction_limit = 6;
 constexpr int refinements =
     2;  // of alpha in the rank-sized system; the second serves ill-conditioned rows
@@ -47,7 +49,7 @@ class Forward {
               args.covariance_out == nullptr
           ),
           lanes_(lower_ && !args.noise_is_matrix && rank_ >= 2 && rank_ <= lane_rank),
-          single_(sizeof(T) == 4 && lower_ && rank_ > lane_rank),
+          single_(sizeof(T) == 4 && lower_ && rank_ >= single_rank),
           group_(group_size()),
           arena_(workspace) {
         const int64_t pr = padded_rank(rank_);

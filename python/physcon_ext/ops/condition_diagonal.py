@@ -60,7 +60,7 @@ def condition_diagonal(
 
     Notes:
         Conservation: ``|G m' - b| <= 8 eps (|G| |m'| + |b|)`` per exact row, ``eps`` of the dtype.
-        Sums of rank size are float64; for float32 and more than 16 rows ``A`` adds up float32
+        Sums of rank size are float64; for float32 and 32 rows or more ``A`` adds up float32
         sums over 512 points (``cholesky`` to about 1e-7), and ``multipliers`` are refined from
         float64 residuals. Float64 input, and float32 input with nearly dependent rows, is
         corrected until the bound holds.
