@@ -128,6 +128,21 @@ def test_ridge_is_the_regularised_least_squares_solution(channels: int, out: int
     torch.testing.assert_close(seen @ gain[0, ..., 0], expected, rtol=1e-10, atol=1e-10)
 
 
+def test_many_channels_and_tangential_modes_are_eliminated_on_several_threads() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(4, 3, 90, 90, 2, generator=generator, dtype=torch.float64)
+    threads = torch.get_num_threads()
+    gains = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        try:
+            answer = end_response(weight, 1, sizes=(12, 12), period=(15.0, 15.0))
+            gains.append(correction_gain(answer))
+        finally:
+            torch.set_num_threads(threads)
+    assert torch.allclose(*gains, rtol=1e-9, atol=1e-9)
+
+
 def test_the_pointwise_layer_can_be_eliminated_with_the_convolution() -> None:
     weight, skip = torch.randn(6, 3, 3, 2, dtype=F64), torch.randn(3, 3, dtype=F64)
     dense, found = kernel(weight, 17, 20), response(weight, 17, 20)
