@@ -273,8 +273,8 @@ def readme_table(result: Result) -> str:
         f"{result['torch']}, revision {result['revision'][:10]}. A dash: the dense form needs tens "
         "of gigabytes, or the baseline does not exist. Floor: share of the time that the least "
         "traffic at the speed of a plain copy of as many bytes, or the least arithmetic at "
-        f"{one['matmul_float32_GFLOPps']:.0f} GFLOP/s, would take. All figures, two threads "
-        f"included: `bench/results/{result['machine']}.json`; measure your own with `make bench`.",
+        f"{one['matmul_float32_GFLOPps']:.0f} GFLOP/s, would take. All figures: "
+        f"`bench/results/{result['machine']}.json`; measure your own with `make bench`.",
     ]
     return "\n".join(lines)
 
