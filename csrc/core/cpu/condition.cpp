@@ -18,8 +18,6 @@ namespace {
 // products of rows outgrow the cache.
 constexpr int64_t shared_items = 32;
 constexpr int64_t pairwise_rank = 16;
-// From this rank on the products of float rows are worth the passes that refine alpha.
-constexpr int64_t single_rank = 32;
 constexpr int correction_limit = 6;
 constexpr int refinements =
     2;  // of alpha in the rank-sized system; the second serves ill-conditioned rows
@@ -49,7 +47,6 @@ class Forward {
               args.covariance_out == nullptr
           ),
           lanes_(lower_ && !args.noise_is_matrix && rank_ >= 2 && rank_ <= lane_rank),
-          single_(sizeof(T) == 4 && lower_ && rank_ >= single_rank),
           group_(group_size()),
           arena_(workspace) {
         const int64_t pr = padded_rank(rank_);
@@ -206,19 +203,15 @@ class Forward {
                 }
             };
         };
-        if (single_) {
-            each([&](State& one, int64_t b) { solve_single(one, b, over_chunks(one)); });
+        if (pairwise_) {
+            over_chunks(s)([&](State& all, int64_t c) { gram_items(all, first, count, c); });
         } else {
-            if (pairwise_) {
-                over_chunks(s)([&](State& all, int64_t c) { gram_items(all, first, count, c); });
-            } else {
-                each([&](State& one, int64_t b) {
-                    over_chunks(one)([&](State& t, int64_t c) { gram(t, b, c); });
-                });
-            }
-            for (int64_t i = 0; i < count; i += lane_items) {
-                solve(s, first, i, smaller(count - i, lane_items));
-            }
+            each([&](State& one, int64_t b) {
+                over_chunks(one)([&](State& t, int64_t c) { gram(t, b, c); });
+            });
+        }
+        for (int64_t i = 0; i < count; i += lane_items) {
+            solve(s, first, i, smaller(count - i, lane_items));
         }
         for (int64_t c = 0; c < chunks_; ++c) {
             each([&](State& one, int64_t b) { apply(one, b, c); });
@@ -243,12 +236,8 @@ class Forward {
                 cross_panel(s, b, panel);
             });
         }
-        if (single_) {
-            solve_single(states_[0], b, [&](auto&& body) { over(chunks_, body); });
-        } else {
-            over(chunks_, [&](State& s, int64_t c) { gram(s, b, c); });
-            solve(states_[0], b, 0, 1);
-        }
+        over(chunks_, [&](State& s, int64_t c) { gram(s, b, c); });
+        solve(states_[0], b, 0, 1);
         over(chunks_, [&](State& s, int64_t c) { apply(s, b, c); });
         correct(states_[0], b, [&](auto&& body) { over(chunks_, body); });
         if (a_.covariance_out != nullptr) {
@@ -562,106 +551,6 @@ class Forward {
         }
     }
 
-    /// Many rows of float data: A from products in single precision, then alpha from residuals
-    /// e - A alpha in double precision, which need A only as a product with alpha. Where that does
-    /// not converge at once (nearly dependent rows, numbers near the ends of the range), A is
-    /// summed again in double precision.
-    template <typename Each>
-    void solve_single(State& s, int64_t b, Each&& each) const {
-        each([&](State& t, int64_t c) { gram_single(t, b, c); });
-        solve_alone(s, b);
-        if (!refine(s, b, each)) {
-            each([&](State& t, int64_t c) { gram(t, b, c); });
-            solve_alone(s, b);
-        }
-    }
-
-    PHYSCON_KERNEL void gram_single(State& s, int64_t b, int64_t chunk) const {
-        if constexpr (sizeof(T) == 4) {
-            double* partial = s.partial + chunk * partial_size();
-            const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
-            const Rows<T> all = {rows(b), n_, rank_};
-            clear(s.lanes, gram_lanes(rank_, true));
-            clear(s.dots, dot_lanes(rank_));
-            for (int64_t p = begin; p < end; p += single_run) {
-                const int64_t count = smaller(single_run, end - p);
-                add_dots(all.from(p), count, mean(b) + p, s.dots);
-                add_gram_single(all.from(p), count, variance(s, b) + p, s.lanes);
-            }
-            gram_finish(s.lanes, rank_, true, partial);
-            dots_finish(s.dots, rank_, partial + rank_ * rank_);
-        }
-    }
-
-    /// False when A from single precision is not good enough for this item.
-    template <typename Each>
-    bool refine(State& s, int64_t b, Each&& each) const {
-        constexpr double low = 0x1p-80, high = 0x1p100;  // squares of rows in the range of float
-        constexpr double quick = 0x1p-14;                // at least this contraction per pass
-        bool usable = s.flags->finite && !s.flags->wide;
-        for (int64_t k = 0; k < rank_; ++k) {
-            const double a = s.gram[k * (rank_ + 1)];
-            usable = usable && a > low && a < high;
-        }
-        double before = 0;  // largest residual, each in units of its row
-        for (int64_t k = 0; usable && k < rank_; ++k) {
-            before = larger(before, row_units(s, k, s.vectors[k]));
-        }
-        double contraction = 1, reached = 1;  // of a pass, and of all of them
-        while (usable && before > 0 && reached > 0x1p-48) {
-            each([&](State& t, int64_t c) { image(t, b, c); });
-            const double after = refine_alpha(s, b) / before;  // before this pass changed alpha
-            contraction = reached == 1 ? after : contraction;
-            reached = contraction * after;
-            usable = contraction <= quick;
-        }
-        return usable;
-    }
-    double row_units(const State& s, int64_t k, double value) const {
-        return __builtin_fabs(value) / __builtin_sqrt(s.gram[k * (rank_ + 1)]);
-    }
-    /// partial <- A alpha of one chunk without the noise: G (s .* G' alpha).
-    PHYSCON_KERNEL void image(State& s, int64_t b, int64_t chunk) const {
-        const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
-        const double* alpha = multipliers(b);
-        const Rows<T> all = {rows(b), n_, rank_};
-        clear(s.dots, dot_lanes(rank_));
-        for (int64_t p = begin; p < end; p += copied_points) {
-            const int64_t count = smaller(copied_points, end - p);
-            const Rows<T> x = nearby(all.from(p), count, s.points);
-            const T* v = variance(s, b) + p;
-            double shift[copied_points];
-            each_tile<double>(0, count, [&](auto tag, auto full, int64_t i, int live) {
-                constexpr int vectors = decltype(tag)::value;
-                constexpr bool is_full = decltype(full)::value;
-                Vector<double> sum[vectors] = {};
-                combine_rows<is_full>(x.from(i), alpha, live, sum);
-                for (int j = 0; j < vectors; ++j) {
-                    const int64_t at = i + j * width<double>;
-                    sum[j] *= load_as<double, is_full>(v + at, live);
-                    store_lanes<is_full>(shift + at, sum[j], live);
-                }
-            });
-            add_dots(x, count, shift, s.dots);
-        }
-        dots_finish(s.dots, rank_, s.partial + chunk * partial_size());
-    }
-
-    /// alpha <- alpha + A^-1 (e - A alpha); returns the largest residual in units of its row.
-    double refine_alpha(State& s, int64_t b) const {
-        double *alpha = multipliers(b), *left = s.vectors + 2 * rank_, *work = s.vectors + rank_;
-        double largest = 0;
-        for (int64_t k = 0; k < rank_; ++k) {
-            DoubleDouble sum;
-            for (int64_t c = 0; c < chunks_; ++c) {
-                sum.add(s.partial[c * partial_size() + k]);
-            }
-            left[k] = s.vectors[k] - sum.value() - noise_times(b, k, alpha);
-            largest = larger(largest, row_units(s, k, left[k]));
-        }
-        add_solution(s.inverse, rank_, left, work, alpha);
-        return largest;
-    }
     /// Row k of R alpha.
     double noise_times(int64_t b, int64_t k, const double* alpha) const {
         const T* noise = a_.noise.item(b);
@@ -1150,7 +1039,6 @@ class Forward {
     const int64_t slots_;
     const bool pairwise_;  // rows shared by the batch: the products of rows are made once
     const bool lanes_;     // systems of several items at once
-    const bool single_;    // A from products in single precision, alpha refined
     const int64_t group_;  // items handled together
     Arena arena_;
     State* states_ = nullptr;

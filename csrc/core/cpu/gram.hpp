@@ -3,7 +3,7 @@
 // place and widen them on the way.
 //
 // Lanes hold one vector of doubles per entry, tile after tile; a run of points is summed in
-// registers, in double precision or, for float rows, in single precision, and then added to them.
+// registers in double precision and then added to them.
 // The order of additions depends on nothing but the points.
 #pragma once
 
@@ -11,8 +11,7 @@
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 
-inline constexpr int64_t gram_run = 256;    // points whose rows stay in the first-level cache
-inline constexpr int64_t single_run = 512;  // points summed in single precision: 32 products a lane
+inline constexpr int64_t gram_run = 256;  // points whose rows stay in the first-level cache
 
 /// `count` rows of points, `stride` elements apart.
 template <typename T>
@@ -71,15 +70,8 @@ inline int64_t dot_lanes(int64_t rows) {
 inline void add_to_lanes(double* lanes, Vector<double> sum) {
     store(lanes, load(lanes) + sum);
 }
-inline void add_to_lanes(double* lanes, Vector<float> sum) {
-    HalfVector half[2];
-    __builtin_memcpy(half, &sum, sizeof(half));
-    store(lanes, load(lanes) + widen(half[0] + half[1]));
-}
-
-/// One tile: lanes += left diag(weight) right' over `count` points, summed in the type X; without a
-/// weight it is one.
-template <typename X, bool weighted, typename L, typename R, typename W>
+/// One tile: lanes += left diag(weight) right' over `count` points; without a weight it is one.
+template <bool weighted, typename L, typename R, typename W>
 inline void product_tile(
     const L* const (&left)[tile_rows],
     const R* const (&right)[tile_rows],
@@ -87,22 +79,22 @@ inline void product_tile(
     int64_t count,
     double* lanes
 ) {
-    using V = Vector<X>;
+    using V = Vector<double>;
     V sum[tile_rows][tile_rows] = {};
-    each_vector<width<X>>(count, [&](auto full, int64_t p, int live) {
+    each_vector<width<double>>(count, [&](auto full, int64_t p, int live) {
         constexpr bool is_full = decltype(full)::value;
         V x[tile_rows];
         for (int i = 0; i < tile_rows; ++i) {
-            x[i] = load_as<X, is_full>(left[i] + p, live);
+            x[i] = load_as<double, is_full>(left[i] + p, live);
         }
         if constexpr (weighted) {
-            const V w = load_as<X, is_full>(weight + p, live);
+            const V w = load_as<double, is_full>(weight + p, live);
             for (int i = 0; i < tile_rows; ++i) {
                 x[i] *= w;
             }
         }
         for (int j = 0; j < tile_rows; ++j) {
-            const V y = load_as<X, is_full>(right[j] + p, live);
+            const V y = load_as<double, is_full>(right[j] + p, live);
             for (int i = 0; i < tile_rows; ++i) {
                 sum[i][j] += x[i] * y;
             }
@@ -165,7 +157,7 @@ inline void add_products(
             const L* a[tile_rows];
             left.four(i * tile_rows, a);
             double* tile = lanes + (i * tiles(right.count) + j) * tile_lanes;
-            product_tile<double, weighted>(a, b, weight, count, tile);
+            product_tile<weighted>(a, b, weight, count, tile);
         }
     }
 }
@@ -186,27 +178,10 @@ inline void add_gram(
         for (int64_t j = 0; j < i; j += tile_rows, lanes += tile_lanes) {
             const T* b[tile_rows];
             rows.four(j, b);
-            product_tile<double, true>(a, b, weight, count, lanes);
+            product_tile<true>(a, b, weight, count, lanes);
         }
         diagonal_tile(a, weight, vector, count, lanes, dots + i * width<double>);
         lanes += tile_lanes;
-    }
-}
-
-/// The same without the vector, for float rows in single precision: for so many rows that the
-/// products are what costs. At most single_run points.
-template <typename W>
-inline void add_gram_single(
-    const Rows<float>& rows, int64_t count, const W* weight, double* lanes
-) {
-    for (int64_t i = 0; i < rows.count; i += tile_rows) {
-        const float* a[tile_rows];
-        rows.four(i, a);
-        for (int64_t j = 0; j <= i; j += tile_rows, lanes += tile_lanes) {
-            const float* b[tile_rows];
-            rows.four(j, b);
-            product_tile<float, true>(a, b, weight, count, lanes);
-        }
     }
 }
 

@@ -60,10 +60,8 @@ def condition_diagonal(
 
     Notes:
         Conservation: ``|G m' - b| <= 8 eps (|G| |m'| + |b|)`` per exact row, ``eps`` of the dtype.
-        Sums of rank size are float64; for float32 and 32 rows or more ``A`` adds up float32
-        sums over 512 points (``cholesky`` to about 1e-7), and ``multipliers`` are refined from
-        float64 residuals. Float64 input, and float32 input with nearly dependent rows, is
-        corrected until the bound holds.
+        Sums of rank size are float64 for either dtype. Float64 input, and float32 input with nearly
+        dependent rows, is corrected until the bound holds.
         Determinism: the same bits for any number of threads and any split of the batch; the
         gradient through ``covariance`` ends in a PyTorch matrix product, which is reproducible for
         a fixed number of threads.
