@@ -81,43 +81,6 @@ Shape shifts_shape(const SpectralCall& call, const GivenGains& gains) {
     return shape;
 }
 
-void check(
-    const SpectralCall& call, const char* name, const Tensor& t, const Shape& shape, ScalarType type
-) {
-    STD_TORCH_CHECK(
-        shape_of(t) == shape && t.scalar_type() == type,
-        call.op,
-        ": expected ",
-        name,
-        " to have shape ",
-        describe(shape),
-        " and the dtype that belongs to it, got ",
-        describe(shape_of(t))
-    );
-}
-
-SpectralCall call_of(
-    const char* op, const Tensor& field, const Tensor& weight, const std::vector<double>& period
-) {
-    const Shape shape = shape_of(field);
-    const auto axes = static_cast<std::ptrdiff_t>(period.size());
-    STD_TORCH_CHECK(
-        static_cast<std::ptrdiff_t>(shape.size()) >= axes + 1,
-        op,
-        ": expected a field (..., channels, N_1, .., N_d) with d = ",
-        static_cast<int64_t>(axes),
-        ", got ",
-        describe(shape)
-    );
-    return {
-        op,
-        Shape(shape.begin(), shape.end() - axes - 1),
-        Shape(shape.end() - axes, shape.end()),
-        weight,
-        period
-    };
-}
-
 std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
     const Tensor& x_in,
     const Tensor& weight_in,
@@ -133,10 +96,11 @@ std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
     const std::vector<double>& period
 ) {
     const char* op = "physcon::boundary_spectral_conv";
-    const SpectralCall call = call_of(op, x_in, weight_in, period);
+    const auto axes = static_cast<int64_t>(period.size());
+    const SpectralCall call(op, "x", x_in, axes, weight_in, period);
     const ScalarType type = x_in.scalar_type();
-    check(call, "x", x_in, call.value_shape(call.in), type);
-    check(call, "weight", weight_in, shape_of(weight_in), type);
+    call.check("x", x_in, call.value_shape(call.in), type);
+    call.check("weight", weight_in, shape_of(weight_in), type);
     const GivenGains gains(call, {&gain_0, &gain_1, &gain_2});
     const Faces faces(
         op,
@@ -152,15 +116,9 @@ std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
     Tensor shifts = allocate(x, shifts_shape(call, gains), ScalarType::Double);
     dispatch(op, x, [&](auto type_tag) {
         using scalar_t = decltype(type_tag);
-        const auto tables = spectral_tables_of<scalar_t>(call.grid);
         BoundarySpectralConvArgs<scalar_t> args;
-        args.grid = call.grid;
-        args.batch = call.items;
-        args.in = call.in;
-        args.out = call.out;
-        args.tables = tables.get();
+        const auto tables = set_geometry<scalar_t>(call, weight, args);
         args.x = x.const_data_ptr<scalar_t>();
-        args.weight = weight.const_data_ptr<scalar_t>();
         args.gains = gains.view(call.grid.axes);
         faces.set(args.rule);
         args.y_out = y.mutable_data_ptr<scalar_t>();
@@ -195,13 +153,14 @@ boundary_spectral_conv_backward(
     bool values_needed
 ) {
     const char* op = "physcon::boundary_spectral_conv_backward";
-    const SpectralCall call = call_of(op, grad_in, weight_in, period);
+    const auto axes = static_cast<int64_t>(period.size());
+    const SpectralCall call(op, "grad", grad_in, axes, weight_in, period);
     const ScalarType type = grad_in.scalar_type();
     const GivenGains gains(call, {&gain_0, &gain_1, &gain_2});
-    check(call, "grad", grad_in, call.value_shape(call.out), type);
-    check(call, "weight", weight_in, shape_of(weight_in), type);
-    check(call, "spectrum", spectrum_in, call.spectrum_shape(call.in), type);
-    check(call, "shifts", shifts_in, shifts_shape(call, gains), ScalarType::Double);
+    call.check("grad", grad_in, call.value_shape(call.out), type);
+    call.check("weight", weight_in, shape_of(weight_in), type);
+    call.check("spectrum", spectrum_in, call.spectrum_shape(call.in), type);
+    call.check("shifts", shifts_in, shifts_shape(call, gains), ScalarType::Double);
     const Faces faces(
         op,
         call.value_shape(call.out),
@@ -223,17 +182,11 @@ boundary_spectral_conv_backward(
     FaceGradients values(faces, grad, values_needed);
     dispatch(op, grad, [&](auto type_tag) {
         using scalar_t = decltype(type_tag);
-        const auto tables = spectral_tables_of<scalar_t>(call.grid);
         BoundarySpectralConvBackwardArgs<scalar_t> args;
-        args.grid = call.grid;
-        args.batch = call.items;
-        args.in = call.in;
-        args.out = call.out;
-        args.tables = tables.get();
+        const auto tables = set_geometry<scalar_t>(call, weight, args);
         args.grad = grad.const_data_ptr<scalar_t>();
         args.spectrum = spectrum.const_data_ptr<scalar_t>();
         args.shifts = shifts.const_data_ptr<double>();
-        args.weight = weight.const_data_ptr<scalar_t>();
         args.gains = gains.view(call.grid.axes);
         faces.set(args.rule);
         values.set(faces, args.face_gradient);

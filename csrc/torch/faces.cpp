@@ -137,12 +137,9 @@ Tensor assign_faces(
     dispatch(faces.op, u, [&](auto type) {
         using scalar_t = decltype(type);
         AssignFacesArgs<scalar_t> args;
-        args.items = faces.items;
-        args.channels = faces.channels;
-        std::copy(faces.size, faces.size + 3, args.size);
+        faces.set_geometry(args);
         args.input = input.const_data_ptr<scalar_t>();
         args.output = output.mutable_data_ptr<scalar_t>();
-        faces.set(args.rule);
         physcon::assign_faces(args, torch_executor(work(faces)));
     });
     return output;
@@ -173,12 +170,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> assign_faces_backward(
     dispatch(faces.op, grad, [&](auto type) {
         using scalar_t = decltype(type);
         AssignFacesBackwardArgs<scalar_t> args;
-        args.items = faces.items;
-        args.channels = faces.channels;
-        std::copy(faces.size, faces.size + 3, args.size);
+        faces.set_geometry(args);
         args.grad = input.const_data_ptr<scalar_t>();
         args.output = output.mutable_data_ptr<scalar_t>();
-        faces.set(args.rule);
         gradients.set(faces, args.gradient);
         physcon::assign_faces_backward(args, torch_executor(work(faces)));
     });

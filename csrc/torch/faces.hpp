@@ -33,6 +33,16 @@ struct Faces {
     /// Sizes of the axes other than `axis`.
     Shape tangent(int64_t axis) const;
 
+    /// Fills in what the arguments of the op and of its adjoint share.
+    template <typename Args>
+    void set_geometry(Args& args) const {
+        args.items = items;
+        args.channels = channels;
+        for (int axis = 0; axis < 3; ++axis) {
+            args.size[axis] = size[axis];
+        }
+        set(args.rule);
+    }
     template <typename T>
     void set(FaceRule<T> (&rule)[3]) const {
         for (int64_t axis = 0; axis < dims; ++axis) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <utility>
 
 #include "core/spectral.hpp"
 #include "torch/binding.hpp"
@@ -26,18 +27,51 @@ struct SpectralCall {
         const Tensor& weight,
         const std::vector<double>& period
     );
+    /// Of a field (..., channels, N_1 .. N_d), `name` in errors, with `axes` trailing axes.
+    SpectralCall(
+        const char* op,
+        const char* name,
+        const Tensor& field,
+        int64_t axes,
+        const Tensor& weight,
+        const std::vector<double>& period
+    );
+    /// Throws unless `t` has this shape and dtype.
+    void check(const char* name, const Tensor& t, const Shape& shape, ScalarType type) const;
     /// Floating-point operations of one transform and one mixing, roughly.
     double work() const;
     /// (M_1 .. M_d, *batch, channels, 2)
     Shape spectrum_shape(int64_t channels) const;
     /// (*batch, channels, N_1 .. N_d)
     Shape value_shape(int64_t channels) const;
+
+  private:
+    SpectralCall(
+        const char* op,
+        const std::pair<Shape, Shape>& leading_and_sizes,
+        const Tensor& weight,
+        const std::vector<double>& period
+    );
 };
 
 /// The tables of a grid, made once and kept for later calls; thread safe. The memory stays alive as
 /// long as the pointer.
 template <typename T>
 std::shared_ptr<const T> spectral_tables_of(const SpectralGrid& grid);
+
+/// Fills in what the arguments of all spectral kernels begin with. The tables live as long as the
+/// pointer that is returned.
+template <typename T, typename Args>
+std::shared_ptr<const T> set_geometry(const SpectralCall& call, const Tensor& weight, Args& args) {
+    const std::shared_ptr<const T> tables = spectral_tables_of<T>(call.grid);
+    args.grid = call.grid;
+    args.batch = call.items;
+    args.in = call.in;
+    args.out = call.out;
+    args.tables = tables.get();
+    args.weight = weight.template const_data_ptr<T>();
+    return tables;
+}
 
 /// Whether whole Fourier transforms of the framework beat sums over the kept wavenumbers. The
 /// environment variable PHYSCON_SPECTRAL_PATH (matrix, fft, auto) overrides the measured choice.

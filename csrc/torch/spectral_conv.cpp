@@ -11,6 +11,71 @@
 #include "torch/spectral.hpp"
 
 namespace physcon::binding {
+namespace {
+
+/// (*batch, channels, N_1 .. N_d) split at the channel axis, which `axes` trailing axes follow.
+std::pair<Shape, Shape> split_shape(
+    const char* op, const char* name, const Tensor& t, int64_t axes
+) {
+    const Shape shape = shape_of(t);
+    const auto rank = static_cast<int64_t>(shape.size());
+    STD_TORCH_CHECK(
+        rank >= axes + 1,
+        op,
+        ": expected ",
+        name,
+        " to have shape (..., channels, N_1, .., N_d) with d = ",
+        axes,
+        ", got ",
+        describe(shape)
+    );
+    return {Shape(shape.begin(), shape.end() - axes - 1), Shape(shape.end() - axes, shape.end())};
+}
+
+}  // namespace
+
+SpectralCall::SpectralCall(
+    const char* name,
+    const std::pair<Shape, Shape>& shapes,
+    const Tensor& weight,
+    const std::vector<double>& period
+)
+    : SpectralCall(name, shapes.first, shapes.second, weight, period) {}
+
+SpectralCall::SpectralCall(
+    const char* name,
+    const char* field_name,
+    const Tensor& field,
+    int64_t axes,
+    const Tensor& weight,
+    const std::vector<double>& period
+)
+    : SpectralCall(name, split_shape(name, field_name, field, axes), weight, period) {}
+
+void SpectralCall::check(
+    const char* name, const Tensor& t, const Shape& shape, ScalarType type
+) const {
+    STD_TORCH_CHECK(
+        shape_of(t) == shape,
+        op,
+        ": expected ",
+        name,
+        " to have shape ",
+        describe(shape),
+        ", got ",
+        describe(shape_of(t))
+    );
+    STD_TORCH_CHECK(
+        t.scalar_type() == type,
+        op,
+        ": expected ",
+        name,
+        " to have the dtype ",
+        torch::headeronly::toString(type),
+        ", got ",
+        torch::headeronly::toString(t.scalar_type())
+    );
+}
 
 SpectralCall::SpectralCall(
     const char* name,
@@ -174,38 +239,6 @@ template std::shared_ptr<const double> spectral_tables_of<double>(const Spectral
 
 namespace {
 
-/// (*batch, channels, N_1 .. N_d) split at the channel axis, which `axes` trailing axes follow.
-std::pair<Shape, Shape> split_shape(
-    const char* op, const char* name, const Tensor& t, int64_t axes
-) {
-    const Shape shape = shape_of(t);
-    const auto rank = static_cast<int64_t>(shape.size());
-    STD_TORCH_CHECK(
-        rank >= axes + 1,
-        op,
-        ": expected ",
-        name,
-        " to have shape (..., channels, N_1, .., N_d) with d = ",
-        axes,
-        ", got ",
-        describe(shape)
-    );
-    return {Shape(shape.begin(), shape.end() - axes - 1), Shape(shape.end() - axes, shape.end())};
-}
-
-void check_channels(const char* op, const char* name, const Tensor& t, int64_t axis, int64_t want) {
-    const int64_t found = t.size(t.dim() + axis);
-    STD_TORCH_CHECK(
-        found == want, op, ": expected ", name, " to have ", want, " channels, got ", found
-    );
-}
-
-void check_dtype(const char* op, const char* name, const Tensor& t, const Tensor& like) {
-    STD_TORCH_CHECK(
-        t.scalar_type() == like.scalar_type(), op, ": expected ", name, " to have the dtype of x"
-    );
-}
-
 template <typename T>
 SpectralMixArgs<T> mixing_of(const SpectralCall& call, const Tensor& weight) {
     SpectralMixArgs<T> mixing;
@@ -263,33 +296,27 @@ std::tuple<Tensor, Tensor> spectral_conv(
 ) {
     const char* op = "physcon::spectral_conv";
     const int64_t d = std::max<int64_t>(1, weight_in.dim() - 3);
-    const auto [batch, size] = split_shape(op, "x", x_in, d);
-    const SpectralCall call(op, batch, size, weight_in, period);
-    check_channels(op, "x", x_in, -d - 1, call.in);
-    check_dtype(op, "weight", weight_in, x_in);
+    const SpectralCall call(op, "x", x_in, d, weight_in, period);
+    const ScalarType type = x_in.scalar_type();
+    call.check("x", x_in, call.value_shape(call.in), type);
+    call.check("weight", weight_in, shape_of(weight_in), type);
     const Tensor x = packed(x_in), weight = packed(weight_in);
     Tensor spectrum = allocate(x, call.spectrum_shape(call.in));
     const Shape shape = call.value_shape(call.out);
     if (call.items > 0 && prefers_fft(call.grid)) {
         Tensor y;
-        dispatch(op, x, [&](auto type) {
-            using scalar_t = decltype(type);
+        dispatch(op, x, [&](auto tag) {
+            using scalar_t = decltype(tag);
             y = fft_conv(call, x, weight, spectrum.mutable_data_ptr<scalar_t>());
         });
         return {torch::stable::view(y, {shape.data(), shape.size()}), spectrum};
     }
     Tensor y = allocate(x, shape);
-    dispatch(op, x, [&](auto type) {
-        using scalar_t = decltype(type);
-        const auto tables = spectral_tables_of<scalar_t>(call.grid);
+    dispatch(op, x, [&](auto tag) {
+        using scalar_t = decltype(tag);
         SpectralConvArgs<scalar_t> args;
-        args.grid = call.grid;
-        args.batch = call.items;
-        args.in = call.in;
-        args.out = call.out;
-        args.tables = tables.get();
+        const auto tables = set_geometry<scalar_t>(call, weight, args);
         args.x = x.const_data_ptr<scalar_t>();
-        args.weight = weight.const_data_ptr<scalar_t>();
         args.y_out = y.mutable_data_ptr<scalar_t>();
         args.spectrum_out = spectrum.mutable_data_ptr<scalar_t>();
         const Executor executor = torch_executor(call.work());
@@ -310,54 +337,38 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
 ) {
     const char* op = "physcon::spectral_conv_backward";
     const auto d = static_cast<int64_t>(size.size());
-    const auto [batch, grad_size] = split_shape(op, "grad", grad_in, d);
+    const SpectralCall call(op, "grad", grad_in, d, weight_in, period);
+    const ScalarType type = grad_in.scalar_type();
     STD_TORCH_CHECK(
-        grad_size == size,
+        call.size == size,
         op,
         ": expected grad to have the sizes ",
         describe(size),
         ", got ",
-        describe(grad_size)
+        describe(call.size)
     );
-    const SpectralCall call(op, batch, size, weight_in, period);
-    check_channels(op, "grad", grad_in, -d - 1, call.out);
-    check_dtype(op, "weight", weight_in, grad_in);
-    check_dtype(op, "spectrum", spectrum_in, grad_in);
-    STD_TORCH_CHECK(
-        shape_of(spectrum_in) == call.spectrum_shape(call.in),
-        op,
-        ": expected spectrum to have shape ",
-        describe(call.spectrum_shape(call.in)),
-        ", got ",
-        describe(shape_of(spectrum_in))
-    );
-    const Tensor grad = torch::stable::contiguous(grad_in),
-                 spectrum = torch::stable::contiguous(spectrum_in),
-                 weight = torch::stable::contiguous(weight_in);
+    call.check("grad", grad_in, call.value_shape(call.out), type);
+    call.check("weight", weight_in, shape_of(weight_in), type);
+    call.check("spectrum", spectrum_in, call.spectrum_shape(call.in), type);
+    const Tensor grad = packed(grad_in), spectrum = packed(spectrum_in), weight = packed(weight_in);
     Tensor weight_out = allocate(grad, weight_needed ? shape_of(weight) : Shape{0});
     const Shape shape = x_needed ? call.value_shape(call.in) : Shape{0};
     if (call.items > 0 && prefers_fft(call.grid)) {
         Tensor x_bar;
-        dispatch(op, grad, [&](auto type) {
-            using scalar_t = decltype(type);
+        dispatch(op, grad, [&](auto tag) {
+            using scalar_t = decltype(tag);
             scalar_t* to = weight_needed ? weight_out.mutable_data_ptr<scalar_t>() : nullptr;
             x_bar = fft_conv_backward(call, grad, spectrum, weight, x_needed, to);
         });
         return {torch::stable::view(x_bar, {shape.data(), shape.size()}), weight_out};
     }
     Tensor x_out = allocate(grad, shape);
-    dispatch(op, grad, [&](auto type) {
-        using scalar_t = decltype(type);
-        const auto tables = spectral_tables_of<scalar_t>(call.grid);
+    dispatch(op, grad, [&](auto tag) {
+        using scalar_t = decltype(tag);
         SpectralConvBackwardArgs<scalar_t> args;
-        args.grid = call.grid;
-        args.batch = call.items;
-        args.in = call.in;
-        args.out = call.out;
-        args.tables = tables.get();
+        const auto tables = set_geometry<scalar_t>(call, weight, args);
         args.grad = grad.const_data_ptr<scalar_t>();
         args.spectrum = spectrum.const_data_ptr<scalar_t>();
-        args.weight = weight.const_data_ptr<scalar_t>();
         args.x_out = x_needed ? x_out.mutable_data_ptr<scalar_t>() : nullptr;
         args.weight_out = weight_needed ? weight_out.mutable_data_ptr<scalar_t>() : nullptr;
         const Executor executor = torch_executor(2 * call.work());

@@ -31,7 +31,7 @@ class CavityStep(NamedTuple):
     vv: Tensor
 
 
-Fluxes = tuple[Tensor, Tensor, Tensor, Tensor]
+Fluxes = tuple[Tensor, ...]  # uu, uv, vu, vv
 
 
 def cavity(
@@ -79,9 +79,9 @@ def cavity(
         f1 = momentum_fluxes(u, v, lid, viscosity)
         f2 = momentum_fluxes(*apply(u, v, d, f1)[:2], lid, viscosity)
         half = tuple((a + b) / 4 for a, b in zip(f1, f2, strict=True))
-        f3 = momentum_fluxes(*apply(u, v, d, half)[:2], lid, viscosity)  # type: ignore[arg-type]
+        f3 = momentum_fluxes(*apply(u, v, d, half)[:2], lid, viscosity)
         mean = tuple((a + b + 4 * c) / 6 for a, b, c in zip(f1, f2, f3, strict=True))
-        u, v, phi = apply(u, v, d, mean)  # type: ignore[arg-type]
+        u, v, phi = apply(u, v, d, mean)
         pressure = pressure + phi / n
         sums = tuple(s + d[:, None, None] * f for s, f in zip(sums, mean, strict=True))
     return CavityStep(u, v, pressure, *sums)
