@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import torch
@@ -64,12 +66,17 @@ def generate(
     """Run ``physcon generate``."""
     state = data.Progress(0, samples, 0)
 
-    with _bar(quiet or as_json, equation) as show, user_errors(Code.WRONG_USAGE):
+    with (
+        _bar(quiet or as_json, equation) as show,
+        user_errors(Code.WRONG_USAGE),
+        _interrupts() as stop_if_asked,
+    ):
 
         def progress(now: data.Progress) -> None:
             nonlocal state
             state = now
             show(now)
+            stop_if_asked()
 
         try:
             report = data.generate(
@@ -98,6 +105,31 @@ def generate(
         f"{report.file}: {report.samples} samples, {_bytes(report.size)}; {report.written} written "
         f"in {report.seconds:.1f} s, {rate:.0f} a second"
     )
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], None]]:
+    """Yield a function that raises ``KeyboardInterrupt`` once the user has asked to stop.
+
+    Python raises it wherever the program happens to be, and compiled callbacks drop it there. A
+    second interrupt raises at once.
+    """
+    asked = False
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(signal.SIGINT, before)
+
+    def stop_if_asked() -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield stop_if_asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
