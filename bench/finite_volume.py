@@ -5,8 +5,9 @@ Run from the root of the repository: ``python -m bench.finite_volume [--output F
 equation on 1024 periodic cells, steps of the same length for everybody, 256 samples for us and for
 NumPy; the two packages take one sample at a time and are measured on one, several hundred steps
 in one call. PyClaw and py-pde take part where they are installed. Thread-CPU time, one thread,
-interleaved, minimum of 15; then our wall time on all cores, which the others leave idle. py-pde has no scheme for shocks: its forward Euler step of central
-differences with viscosity is the cheapest that it offers, not the same work.
+interleaved, minimum of 15; then our wall time on all cores, which the others leave idle. py-pde has
+no scheme for shocks: its forward Euler step of central differences with viscosity is the cheapest
+that it offers, not the same work.
 """
 
 from __future__ import annotations
