@@ -7,9 +7,6 @@ namespace physcon::cuda {
 
 // Beyond this rank the matrices of an item leave no room for a second block, and live in L2.
 constexpr int64_t shared_rank = 40;
-constexpr int64_t warp_points = 256, warp_rank = 4;
-constexpr int64_t split_points = 1024;
-constexpr int64_t most_splits = 256;
 // Partial gradients of shared rows: that many teams at most, and that many doubles.
 constexpr int64_t most_slots = 256, most_doubles = int64_t{1} << 25;
 
@@ -17,18 +14,14 @@ template <typename T>
 BackwardPlan adjoint_plan(const ConditionBackwardArgs<T>& a, int multiprocessors) {
     BackwardPlan plan;
     const bool added_up = a.rows_shared && a.rows_out != nullptr && a.batch > 1;
-    plan.warps = a.n <= warp_points && a.rank <= warp_rank;
+    plan.warps = fits_warp(a.n, a.rank);
     plan.in_shared = a.rank <= shared_rank;
     plan.slots = a.batch;
     if (added_up) {
         const int64_t fit = larger<int64_t>(1, most_doubles / (a.rank * a.n));
         plan.slots = smaller(a.batch, smaller(most_slots, fit));
     }
-    if (plan.slots < multiprocessors && plan.slots > 0) {
-        const int64_t wanted = (2 * multiprocessors + plan.slots - 1) / plan.slots;
-        const int64_t most = smaller(most_splits, a.n / split_points);
-        plan.splits = static_cast<int>(larger<int64_t>(1, smaller(wanted, most)));
-    }
+    plan.splits = split_count(plan.slots, a.n, multiprocessors);
     return plan;
 }
 

@@ -7,21 +7,13 @@ namespace physcon::cuda {
 
 // Beyond this rank the matrices of an item leave no room for a second block, and live in L2.
 constexpr int64_t shared_rank = 64;
-// A warp per item up to this size.
-constexpr int64_t warp_points = 256, warp_rank = 4;
-constexpr int64_t split_points = 1024;  // at least, per block of an item
-constexpr int64_t most_splits = 256;
 
 template <typename T>
 Plan marginal_plan(const ConditionArgs<T>& a, int multiprocessors) {
     Plan plan;
-    plan.warps = a.n <= warp_points && a.rank <= warp_rank;
+    plan.warps = fits_warp(a.n, a.rank);
     plan.in_shared = a.rank <= shared_rank;
-    if (a.batch < multiprocessors && a.batch > 0) {
-        const int64_t wanted = (2 * multiprocessors + a.batch - 1) / a.batch;
-        const int64_t most = smaller(most_splits, a.n / split_points);
-        plan.splits = static_cast<int>(larger<int64_t>(1, smaller(wanted, most)));
-    }
+    plan.splits = split_count(a.batch, a.n, multiprocessors);
     return plan;
 }
 

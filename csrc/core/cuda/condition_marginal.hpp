@@ -2,6 +2,8 @@
 // Launches of the marginal kernels, for the entry points and for tests that choose the plan.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels.hpp"
 #include "workspace.hpp"
 
@@ -9,6 +11,24 @@ namespace physcon::cuda {
 
 struct Plan;
 struct BackwardPlan;
+
+/// A warp per item up to this size, in either direction.
+inline bool fits_warp(std::int64_t n, std::int64_t rank) {
+    constexpr std::int64_t warp_points = 256, warp_rank = 4;
+    return n <= warp_points && rank <= warp_rank;
+}
+
+/// Blocks per unit of work (an item, or a slot of items) of n points: one where the units fill the
+/// device, else as many as twice fill it, each with enough points.
+inline int split_count(std::int64_t units, std::int64_t n, int multiprocessors) {
+    constexpr std::int64_t split_points = 1024, most_splits = 256;
+    if (units >= multiprocessors || units == 0) {
+        return 1;
+    }
+    const std::int64_t wanted = (2 * std::int64_t{multiprocessors} + units - 1) / units;
+    const std::int64_t most = std::clamp<std::int64_t>(n / split_points, 1, most_splits);
+    return static_cast<int>(std::min(wanted, most));
+}
 
 template <typename T>
 Plan marginal_plan(const ConditionArgs<T>& args, int multiprocessors);
