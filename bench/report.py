@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from typing import Any
 Result = dict[str, Any]
 
 CHANGE = 0.05  # relative change of our time that a comparison flags
-_BEGIN, _END = "<!-- bench:begin -->", "<!-- bench:end -->"
 _KINDS = ("published", "torch", "compiled")
 _LAYER_KINDS = ("published", "torch", "own")
 
@@ -229,7 +227,7 @@ def compare(old: Result, new: Result) -> tuple[list[str], bool]:
 
 
 def readme_table(result: Result) -> str:
-    """Return the README block: ratios at one thread, forward / forward + backward."""
+    """Return the table for the README: ratios at one thread, forward / forward + backward."""
     cells: dict[str, dict[str, dict[str, Any]]] = {}
     layers: dict[str, dict[str, dict[str, Any]]] = {}
     for entry in result["entries"]:
@@ -237,10 +235,13 @@ def readme_table(result: Result) -> str:
             layers.setdefault(entry["name"], {})[entry["pass"]] = entry
         elif entry["threads"] == 1:
             cells.setdefault(entry["name"], {})[entry["pass"]] = entry
-    lines = [
-        "| B, N, r | result | time | published dense | PyTorch, eager | `torch.compile` | floor |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    lines = []
+    if cells:
+        lines += [
+            "| B, N, r | result | time | published dense | PyTorch, eager | `torch.compile` "
+            "| floor |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+        ]
     for passes in cells.values():
         forward, both = passes.get("forward"), passes.get("forward+backward")
         if forward is None:
@@ -256,7 +257,6 @@ def readme_table(result: Result) -> str:
         lines.append(f"| {name} | {kind} | {time} | {' | '.join(ratios)} | {floor} |")
     if layers:
         lines += [
-            "",
             "| layer (B, C, N, modes) | time | published procedure | PyTorch, eager | plain op |",
             "| --- | --- | --- | --- | --- |",
         ]
@@ -290,17 +290,3 @@ def _both_ratios(passes: tuple[dict[str, Any] | None, ...], kinds: tuple[str, ..
         for k in kinds
     ]
     return ["-" if set(cell) <= set("- /") else cell for cell in cells]
-
-
-def write_readme(result: Result, path: Path) -> None:
-    """Replace the text between the two bench markers of ``path``.
-
-    Raises:
-        ValueError: If the markers are not there.
-    """
-    text = path.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(_BEGIN)}.*?{re.escape(_END)}", flags=re.DOTALL)
-    if not pattern.search(text):
-        raise ValueError(f"{path} has no {_BEGIN} ... {_END} block")
-    block = f"{_BEGIN}\n{readme_table(result)}\n{_END}"
-    path.write_text(pattern.sub(lambda _: block, text, count=1), encoding="utf-8")

@@ -24,7 +24,7 @@ from bench.baselines import Candidate, Update
 from bench.entries import ENTRIES
 from bench.entry import BenchmarkEntry, Inputs, backward_of
 from bench.layers import LayerEntry, measure_layer
-from bench.machine import RESULTS, ROOT, cores, describe, machine_name
+from bench.machine import RESULTS, cores, describe, machine_name
 from bench.measure import Call, Contender, interleave, machine_rates
 
 
@@ -290,11 +290,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="do not measure")
     parser.add_argument("--compare", type=Path, metavar="FILE", help="flag changes above 5 %%")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write all times as CSV")
-    parser.add_argument(
-        "--write-readme",
-        action="store_true",
-        help="do not measure; put the recorded table (--from, or this machine) into README.md",
-    )
     return parser
 
 
@@ -332,15 +327,13 @@ def main(argv: list[str] | None = None) -> int:
     logging.getLogger("torch").setLevel(logging.ERROR)
     try:
         older = report.load(arguments.compare) if arguments.compare else None
-        if arguments.source is not None or arguments.write_readme:
-            result = report.load(arguments.source or RESULTS / f"{machine_name()}.json")
+        if arguments.source is not None:
+            result = report.load(arguments.source)
         else:
             result = _measured(arguments)
         report.show(result)
         if arguments.csv is not None:
             report.write_csv(result, arguments.csv)
-        if arguments.write_readme:
-            report.write_readme(result, ROOT / "README.md")
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from bench.tables import with_tables
 
 import physcon_ext
 
@@ -68,4 +69,9 @@ def test_the_readme_embedding_example_is_the_tested_one() -> None:
 def test_the_readme_names_the_two_commands() -> None:
     text = (ROOT / "README.md").read_text()
     assert "make demo" in text and "make test" in text
-    assert text.index("<!-- bench:begin -->") < text.index("<!-- bench:end -->")
+
+
+def test_the_readme_tables_show_the_recorded_results() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert text.count("<!-- table ") == text.count("<!-- end -->") >= 4
+    assert with_tables(text) == text, "run python -m bench.tables"
