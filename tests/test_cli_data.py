@@ -73,6 +73,39 @@ def test_generate_does_what_the_options_say(tmp_path: Path, capsys: Capture) -> 
     assert again.size == report["size"]
 
 
+def test_a_dry_run_tells_the_exact_size_and_writes_nothing(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.h5"
+    assert generate(path, "--dry-run", "--json") == Code.GOOD
+    expected = json.loads(capsys.readouterr().out)
+    assert list(tmp_path.iterdir()) == []
+    assert generate(path, "--dry-run") == Code.GOOD
+    assert f"({expected['size']} bytes) of " in capsys.readouterr().out
+    assert generate(path) == Code.GOOD
+    assert path.stat().st_size == expected["size"]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("", (), {"free": 10})())
+    assert generate(path, "--dry-run") == Code.CHECK_FAILED
+    assert "TOO LARGE" in capsys.readouterr().out
+
+
+def test_choices_about_the_solver_are_used_and_recorded(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "a.h5"
+    words = ["generate", "burgers", "--out", str(path), "--samples", "2", "--cells", "16"]
+    words += ["--times", "0:1.5:4", "--route", "fv", "--scheme", "godunov", "--cfl", "0.25"]
+    assert run(*words) == Code.GOOD
+    capsys.readouterr()
+    assert run("inspect", str(path), "--check") == Code.GOOD
+    assert "route fv: integrator euler, cfl 0.25, scheme godunov" in capsys.readouterr().out
+    with h5py.File(path) as file:
+        steps = file["/solver/steps"][...]
+        # dt <= 0.25 h / a with h = 1/8 and 1 <= a <= 4.
+        assert ((steps >= 16) & (steps <= 64)).all()
+    changed = [*words[:-1], "0.5", "--resume"]
+    assert run(*changed) == Code.WRONG_DATA
+    assert "expected solver" in capsys.readouterr().err
+
+
 def test_generate_resumes(good: Path, capsys: Capture) -> None:
     assert generate(good, "--times", "5") == Code.WRONG_DATA
     assert "exists already; resume it" in capsys.readouterr().err
@@ -92,6 +125,19 @@ def test_generate_resumes(good: Path, capsys: Capture) -> None:
         (["generate", "stefan", "--samples", "1", "--times", "a"], "--times N or START:END:N"),
         (["generate", "stefan", "--samples", "0"], "expected samples to be >= 1, got 0"),
         (["generate", "stefan", "--samples", "1", "--times", "0:5:3"], "expected times up to"),
+        (["generate", "stefan", "--samples", "1", "--cfl", "0.5"], "no cfl with the route exact"),
+        (
+            ["generate", "stefan", "--samples", "1", "--route", "fv", "--cfl", "1.5"],
+            "expected cfl <= 1, the stability limit of shock average with euler, got 1.5",
+        ),
+        (
+            ["generate", "heat", "--samples", "1", "--route", "fv", "--scheme", "weno5"],
+            "expected choices among integrator, cfl for the solver of heat, got 'scheme'",
+        ),
+        (
+            ["generate", "burgers", "--samples", "1", "--route", "fv", "--scheme", "wno5"],
+            "did you mean 'weno5'?",
+        ),
     ],
 )
 def test_wrong_settings_are_one_line_and_exit_code_2(

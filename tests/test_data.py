@@ -68,7 +68,8 @@ def test_the_solvers_make_files_that_pass_the_check_and_come_near_the_exact_ones
     make(solved, name, 2, route="fv", **size)
     found = data.check(solved)
     assert found.ok, [str(f) for f in found.findings]
-    assert data.describe(solved)["config"]["route"] == "fv"
+    config = data.describe(solved)["config"]
+    assert config["route"] == "fv" and 0 < config["solver"]["cfl"] <= 1
     if name == "cavity":
         with h5py.File(solved) as file:
             lid = file["/parameters/lid"][...]
@@ -89,6 +90,11 @@ def test_the_solvers_make_files_that_pass_the_check_and_come_near_the_exact_ones
     with h5py.File(solved) as a, h5py.File(exact) as b:
         u, v = a["/fields/u"][...], b["/fields/u"][...]
         assert np.abs(u - v).mean() <= 0.02 * np.abs(v).max()
+        assert (a["/solver/steps"][...] >= 1).all()
+        if "exact" in a.get("/shocks/u", {}):  # followed by the scheme
+            true = b["/shocks/u/position"][...]
+            assert np.array_equal(a["/shocks/u/exact"][...], true)
+            assert 0 < np.abs(a["/shocks/u/position"][...] - true).max() < 1 / 24
         for path in ("/parameters", "/grid", "/time"):
             for key in a[path]:
                 assert np.array_equal(a[f"{path}/{key}"][...], b[f"{path}/{key}"][...])
@@ -294,6 +300,31 @@ def test_a_disk_that_is_too_small_is_known_before_anything_is_written(
     with pytest.raises(OSError, match=r"expected room for \d+ bytes; free some"):
         make(tmp_path / "a.h5")
     assert list(tmp_path.glob("*.h5*")) == []
+
+
+def test_a_file_beyond_the_limit_of_the_system_is_refused_and_can_be_made_later(
+    tmp_path: Path,
+) -> None:
+    code = f"""
+import resource, signal
+from physcon_ext import data
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    data.generate("stefan", 50, {str(tmp_path / "a.h5")!r}, cells=20, times=9)
+except OSError as error:
+    print(error)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "expected room for" in found.stdout
+    assert list(tmp_path.glob("*.h5*")) == []
+    assert data.generate("stefan", 50, tmp_path / "a.h5", cells=20, times=9).written == 50
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    for run in (data.generate, data.estimate):
+        with pytest.raises(FileNotFoundError, match="expected the folder .*nowhere of a.h5 to"):
+            run("stefan", 1, tmp_path / "nowhere" / "a.h5")
 
 
 def test_two_writers_of_one_file_are_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 
 h5py = pytest.importorskip("h5py")
@@ -190,6 +191,30 @@ def test_xarray_sees_the_numbers_with_their_names(tmp_path: Path, name: str) -> 
     with SampleWriter(path, []) as writer:
         writer.clear(0)
     assert data.as_xarray(path).sizes["sample"] == 4
+
+
+def test_a_compressed_copy_is_read_like_the_original(tmp_path: Path) -> None:
+    original, copy = tmp_path / "a.h5", tmp_path / "b.h5"
+    data.generate("advection", 3, original, cells=16, times=5)
+    with h5py.File(original) as source, h5py.File(copy, "w") as target:
+        target.attrs.update(source.attrs)
+
+        def put(name: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset):
+                packed = {"compression": "gzip", "chunks": True} if item.size else {}
+                target.create_dataset(name, data=item[...], **packed)
+            else:
+                target.create_group(name)
+            target[name].attrs.update(item.attrs)
+
+        source.visititems(put)
+        assert target["/fields/u"].chunks is not None
+    report = data.check(copy)
+    assert report.ok, report.findings
+    for a, b in zip(data.PDEDataset(original), data.PDEDataset(copy), strict=True):
+        assert torch.equal(a["x"], b["x"]) and torch.equal(a["flux"]["x"], b["flux"]["x"])
+    with pytest.raises(data.DataError, match="to be contiguous, got chunks"):
+        data.generate("advection", 3, copy, cells=16, times=5, resume=True)
 
 
 def test_without_xarray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

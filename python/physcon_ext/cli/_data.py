@@ -60,12 +60,41 @@ def generate(
     route: Annotated[
         str | None, typer.Option(help="exact or fv; exact where it exists by default.")
     ] = None,
+    scheme: Annotated[
+        str | None, typer.Option(help="Scheme of transport, route fv (godunov ... weno5).")
+    ] = None,
+    average: Annotated[
+        str | None, typer.Option(help="Face average of nonlinear diffusion, route fv.")
+    ] = None,
+    integrator: Annotated[str | None, typer.Option(help="Time stepping, route fv.")] = None,
+    cfl: Annotated[
+        float | None, typer.Option(help="Step over its stability limit, route fv.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, print size and time, write nothing.")
+    ] = False,
     as_json: Annotated[bool, _JSON] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
     """Run ``physcon generate``."""
     state = data.Progress(0, samples, 0)
-
+    chosen = {"scheme": scheme, "average": average, "integrator": integrator, "cfl": cfl}
+    with user_errors(Code.WRONG_USAGE):
+        settings: dict[str, Any] = {
+            "cells": cells,
+            "times": _times(times),
+            "params": dict(_parameter(text) for text in param or ()),
+            "seed": seed,
+            "workers": workers,
+            "dtype": dtype,
+            "points": points,
+            "route": route,
+            "solver": {name: value for name, value in chosen.items() if value is not None},
+        }
+        if dry_run:
+            expected = data.estimate(equation, samples, out, **settings)
+            _show_estimate(expected, as_json)
+            raise typer.Exit(Code.GOOD if expected.size <= expected.free else Code.CHECK_FAILED)
     with (
         _bar(quiet or as_json, equation) as show,
         user_errors(Code.WRONG_USAGE),
@@ -80,19 +109,7 @@ def generate(
 
         try:
             report = data.generate(
-                equation,
-                samples,
-                out,
-                cells=cells,
-                times=_times(times),
-                params=dict(_parameter(text) for text in param or ()),
-                seed=seed,
-                workers=workers,
-                resume=resume,
-                dtype=dtype,
-                points=points,
-                route=route,
-                progress=progress,
+                equation, samples, out, resume=resume, progress=progress, **settings
             )
         except KeyboardInterrupt as error:
             complain(f"stopped; {out} holds {state.done} of {samples} samples; go on with --resume")
@@ -130,6 +147,18 @@ def _interrupts() -> Iterator[Callable[[], None]]:
         yield stop_if_asked
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _show_estimate(expected: data.Estimate, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(expected), default=plain))
+        return
+    verdict = "" if expected.size <= expected.free else "TOO LARGE: "
+    print(
+        f"{verdict}{expected.file}: {expected.samples} samples, {_bytes(expected.size)} "
+        f"({expected.size} bytes) of {_bytes(expected.free)} free, about {expected.seconds:.0f} s; "
+        f"nothing written"
+    )
 
 
 @contextmanager
@@ -230,6 +259,10 @@ def _show(facts: dict[str, Any]) -> None:
         f"  cells {' x '.join(map(str, facts['cells']))}, {times['count']} times from "
         f"{times['first']:g} to {times['last']:g}"
     )
+    config = facts["config"] or {}
+    if "route" in config:
+        solver = ", ".join(f"{k} {v}" for k, v in config.get("solver", {}).items() if v is not None)
+        print(f"  route {config['route']}" + (f": {solver}" if solver else ""))
     for name, (low, high) in facts["parameters"].items():
         print(f"  {name} from {low:g} to {high:g}")
     print("  split " + ", ".join(f"{name} {count}" for name, count in facts["split"].items()))

@@ -3,7 +3,7 @@
 
 from physcon_ext.data.dataset import PDEDataset, collate
 from physcon_ext.data.foreign import from_pdebench, from_well, to_pdebench, to_well
-from physcon_ext.data.generator import Progress, Report, generate
+from physcon_ext.data.generator import Estimate, Progress, Report, estimate, generate
 from physcon_ext.data.labelled import as_xarray
 from physcon_ext.data.layout import DataError
 from physcon_ext.data.schema import CheckReport, Finding, check, describe
@@ -12,6 +12,7 @@ from physcon_ext.data.schema import CheckReport, Finding, check, describe
 __all__ = [
     "CheckReport",
     "DataError",
+    "Estimate",
     "Finding",
     "PDEDataset",
     "Progress",
@@ -20,6 +21,7 @@ __all__ = [
     "check",
     "collate",
     "describe",
+    "estimate",
     "from_pdebench",
     "from_well",
     "generate",

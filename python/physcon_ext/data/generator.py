@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from physcon_ext.data.layout import (
     create,
     read_config,
     require_h5py,
+    size_of,
 )
 from physcon_ext.data.records import Column, Grid, exact_record, make_grid
 from physcon_ext.data.schema import open_file
@@ -87,6 +89,25 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What a run of :func:`generate` would need.
+
+    Attributes:
+        file: The file that it would write.
+        samples: Samples that it would hold.
+        size: Size of the file in bytes, exact.
+        free: Free space of the disk in bytes.
+        seconds: Time that the run would take, from that of the first sample.
+    """
+
+    file: Path
+    samples: int
+    size: int
+    free: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class _Plan:
     """Everything that determines the samples."""
 
@@ -97,21 +118,23 @@ class _Plan:
     dtype: str
     points: bool
     route: str
+    choices: Mapping[str, Any]
 
     def equation(self, index: int) -> Equation:
         return self.kind.draw(SampleStream(sample_seed(self.seed, index)), self.ranges)
 
-    def columns(self, index: int) -> list[Column]:
+    def record(self, index: int) -> tuple[list[Column], dict[str, Any]]:
+        """Columns of a sample, and the settings of the solver that made it, if one did."""
         drawn = self.equation(index)
         if self.route == "exact":
-            return exact_record(drawn, self.grid, self.points)
+            return exact_record(drawn, self.grid, self.points), {}
         from physcon_ext.data.solved import solved_record
 
-        return solved_record(drawn, self.grid)
+        return solved_record(drawn, self.grid, self.choices)
 
     def parts(self, index: int) -> tuple[list[bytes], list[int]]:
         """Raw numbers of each dataset of a sample, and their checksums."""
-        columns = self.columns(index)
+        columns, _ = self.record(index)
         parts = [as_stored(column, self.dtype).tobytes() for column in columns]
         return parts, [checksum(part) for part in parts]
 
@@ -130,6 +153,7 @@ def generate(
     dtype: str = "float32",
     points: bool = False,
     route: str | None = None,
+    solver: Mapping[str, Any] | None = None,
     split: Mapping[str, float] | None = None,
     log: str | Path | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -155,6 +179,8 @@ def generate(
         route: ``"exact"``: from the exact solution; ``"fv"``: by the default scheme of
             :mod:`physcon_ext.fv`, started from the exact cell averages. ``exact`` where it exists
             when None.
+        solver: With the route ``fv``, what to take instead of the defaults of the solver: by name
+            ``scheme``, ``average``, ``integrator`` or ``cfl``, where it has them.
         split: Shares of consecutive samples by name of the part; 0.8, 0.1, 0.1 for ``train``,
             ``valid``, ``test`` by default.
         log: One JSON object a line; ``FILE.log.jsonl`` when None.
@@ -168,8 +194,8 @@ def generate(
         FileExistsError: If the file exists and ``resume`` is False.
         BlockingIOError: If another process writes the file.
         OSError: If the disk is too small or full. A file that was begun can be resumed.
-        ValueError: If an argument is out of range, or a parameter makes the solution end before
-            the last time.
+        ValueError: If an argument is out of range, a step would be unstable, or a parameter makes
+            the solution end before the last time.
         DataError: If the file to resume is damaged or was made with other settings.
 
     Notes:
@@ -191,23 +217,22 @@ def generate(
     """
     require_h5py()
     start = time.perf_counter()
-    path = Path(file)
-    threads = torch.get_num_threads() if workers is None else workers
-    if threads < 1:
-        raise ValueError(f"generate: expected workers to be >= 1, got {threads}")
+    path = _place(file)
+    threads = _threads(workers)
     plan, parts = _plan(
-        equation_name, samples, cells, times, params, seed, dtype, points, route, split
+        equation_name, samples, cells, times, params, seed, dtype, points, route, solver, split
     )
     log_path = path.with_name(path.name + ".log.jsonl") if log is None else Path(log)
-    pattern = plan.columns(0)
-    missing = _prepare(path, plan, parts, pattern, samples, resume)
+    pattern, used = plan.record(0)
+    settings = _settings(plan, parts, samples, used)
+    missing = _prepare(path, plan, parts, pattern, settings, resume)
     size = path.stat().st_size
     state = Progress(samples - len(missing), samples, size)
     with (
         log_path.open("a", encoding="utf-8") as lines,
         SampleWriter(path, [column.path for column in pattern]) as writer,
     ):
-        _say(lines, "start", file=str(path), **asdict(state) | _settings(plan, parts, samples))
+        _say(lines, "start", file=str(path), **asdict(state) | settings)
         if progress is not None:
             progress(state)
         try:
@@ -233,6 +258,86 @@ def generate(
     return Report(path, samples, len(missing), size, seconds, log_path)
 
 
+def estimate(
+    equation_name: str,
+    samples: int,
+    file: str | Path,
+    *,
+    cells: int | None = None,
+    times: int | Sequence[float] | Tensor | None = None,
+    params: Mapping[str, float | tuple[float, float]] | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    dtype: str = "float32",
+    points: bool = False,
+    route: str | None = None,
+    solver: Mapping[str, Any] | None = None,
+    split: Mapping[str, float] | None = None,
+) -> Estimate:
+    """Say what :func:`generate` would need, and check its arguments, without making the file.
+
+    Args:
+        equation_name: As in :func:`generate`, and so all that follow.
+        samples: Number of samples, at least 1.
+        file: The HDF5 file that would be written; its folder must exist.
+        cells: Cells per axis.
+        times: Output times, or their number.
+        params: Ranges of parameters.
+        seed: Seed of the data set.
+        workers: Threads that compute samples.
+        dtype: Type of fields and fluxes.
+        points: Whether point values are stored too.
+        route: ``"exact"`` or ``"fv"``.
+        solver: Choices about the solver.
+        split: Shares of the parts.
+
+    Returns:
+        Exact size of the file, free space, expected time.
+
+    Raises:
+        ImportError, ValueError: As :func:`generate`.
+        OSError: If the folder of the file does not exist or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> name = f"{folder.name}/stefan.h5"
+        >>> expected = estimate("stefan", 10, name, cells=20, times=5)
+        >>> expected.size == generate("stefan", 10, name, cells=20, times=5).size
+        True
+        >>> folder.cleanup()
+    """
+    require_h5py()
+    path, threads = _place(file), _threads(workers)
+    plan, parts = _plan(
+        equation_name, samples, cells, times, params, seed, dtype, points, route, solver, split
+    )
+    pattern, used = plan.record(0)
+    start = time.perf_counter()
+    plan.parts(0)
+    seconds = (time.perf_counter() - start) * samples / min(threads, samples)
+    settings = _settings(plan, parts, samples, used)
+    seeds = np.zeros(samples, dtype=np.uint64)
+    size = size_of(path, _attributes(settings), plan.grid.columns(), pattern, seeds, parts)
+    return Estimate(path, samples, size, shutil.disk_usage(path.parent).free, seconds)
+
+
+def _place(file: str | Path) -> Path:
+    path = Path(file)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"generate: expected the folder {path.parent} of {path.name} to exist; make it first"
+        )
+    return path
+
+
+def _threads(workers: int | None) -> int:
+    threads = torch.get_num_threads() if workers is None else workers
+    if threads < 1:
+        raise ValueError(f"generate: expected workers to be >= 1, got {threads}")
+    return threads
+
+
 def _plan(
     name: str,
     samples: int,
@@ -243,6 +348,7 @@ def _plan(
     dtype: str,
     points: bool,
     route: str | None,
+    solver: Mapping[str, Any] | None,
     split: Mapping[str, float] | None,
 ) -> tuple[_Plan, dict[str, NDArray[np.int64]]]:
     kind = equation(name)
@@ -252,9 +358,14 @@ def _plan(
     if dtype not in ("float32", "float64"):
         raise ValueError(f"generate: expected dtype to be float32 or float64, got {dtype!r}")
     chosen = _route(kind, route, points)
+    if solver and chosen == "exact":
+        raise ValueError(
+            f"generate: expected no {', '.join(solver)} with the route exact, which has no steps; "
+            f"the route fv takes them"
+        )
     moments = _times(kind, times)
     grid = make_grid(kind(), kind.usual_cells if cells is None else cells, moments)
-    plan = _Plan(kind, kind.ranges(params), grid, seed, dtype, points, chosen)
+    plan = _Plan(kind, kind.ranges(params), grid, seed, dtype, points, chosen, solver or {})
     last = moments[-1].item()
     for index in range(samples):
         drawn = plan.equation(index)
@@ -310,7 +421,9 @@ def _parts(samples: int, split: Mapping[str, float]) -> dict[str, NDArray[np.int
     }
 
 
-def _settings(plan: _Plan, parts: Mapping[str, NDArray[np.int64]], samples: int) -> dict[str, Any]:
+def _settings(
+    plan: _Plan, parts: Mapping[str, NDArray[np.int64]], samples: int, solver: Mapping[str, Any]
+) -> dict[str, Any]:
     times = plan.grid.times
     return {
         "equation": plan.kind.name,
@@ -319,6 +432,7 @@ def _settings(plan: _Plan, parts: Mapping[str, NDArray[np.int64]], samples: int)
         "times": {"count": times.numel(), "first": times[0].item(), "last": times[-1].item()},
         "ranges": {name: list(ends) for name, ends in plan.ranges.items()},
         "route": plan.route,
+        **({"solver": dict(solver)} if solver else {}),
         "seed": plan.seed,
         "dtype": plan.dtype,
         "points": plan.points,
@@ -326,9 +440,8 @@ def _settings(plan: _Plan, parts: Mapping[str, NDArray[np.int64]], samples: int)
     }
 
 
-def _attributes(
-    plan: _Plan, parts: Mapping[str, NDArray[np.int64]], samples: int
-) -> dict[str, str | int]:
+def _attributes(settings: Mapping[str, Any]) -> dict[str, str | int]:
+    kind = equation(settings["equation"])
     versions = {
         "physcon_ext": compiled.__version__,
         "torch": str(torch.__version__),
@@ -340,12 +453,12 @@ def _attributes(
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "equation": plan.kind.name,
-        "formula": plan.kind.formula,
-        "spatial_dims": plan.kind.spatial_dims,
-        "dtype": plan.dtype,
-        "seed": plan.seed,
-        "config": json.dumps(_settings(plan, parts, samples)),
+        "equation": kind.name,
+        "formula": kind.formula,
+        "spatial_dims": kind.spatial_dims,
+        "dtype": settings["dtype"],
+        "seed": settings["seed"],
+        "config": json.dumps(settings),
         "created_with": json.dumps(versions),
         "licence": "CC0-1.0",
         "citation": "made with physcon_ext",
@@ -357,20 +470,20 @@ def _prepare(
     plan: _Plan,
     parts: Mapping[str, NDArray[np.int64]],
     pattern: Sequence[Column],
-    samples: int,
+    settings: Mapping[str, Any],
     resume: bool,
 ) -> list[int]:
     """Make the file, or check the one to resume; return the samples that it lacks."""
+    samples: int = settings["samples"]
     if not path.exists():
         seeds = np.array([sample_seed(plan.seed, k) for k in range(samples)], dtype=np.uint64)
-        attributes = _attributes(plan, parts, samples)
-        create(path, attributes, plan.grid.columns(), pattern, seeds, parts)
+        create(path, _attributes(settings), plan.grid.columns(), pattern, seeds, parts)
         return list(range(samples))
     if not resume:
         raise FileExistsError(f"{path}: exists already; resume it, remove it, or give another name")
     with open_file(path) as file:
-        made, asked = read_config(file), _settings(plan, parts, samples)
-        for key, value in asked.items():
+        made = read_config(file)
+        for key, value in settings.items():
             if made.get(key) != value:
                 raise DataError(
                     f"{path}: expected {key} {made.get(key)} of the unfinished file, got {value}; "

@@ -91,7 +91,7 @@ def _names(path: str, shape: tuple[int, ...], sizes: dict[str, int]) -> tuple[st
     names = ["sample"]
     if group in ("fields", "vectors", "boundary", "conserved", "shocks"):
         names.append("t")
-    elif group in ("fluxes", "sources"):
+    elif group in ("fluxes", "sources", "solver"):
         names.append("interval")
     left = [axis for axis in AXES if axis in sizes]
     if group == "boundary":

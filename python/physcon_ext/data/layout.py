@@ -13,8 +13,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -33,6 +35,7 @@ STATUS = "/provenance/status"
 CHECKSUMS = "/provenance/checksums"
 CHECKSUM = "crc32"
 MISSING, DONE = 0, 1
+_TABLES = 1 << 17  # more than what HDF5 and the grid need beside the samples
 
 
 class DataError(ValueError):
@@ -111,38 +114,70 @@ def create(
     Raises:
         OSError: If the disk is too small; nothing is left behind.
     """
-    h5py = require_h5py()
     temporary = path.with_name(path.name + ".new")
-    dtype = str(attributes["dtype"])
     try:
-        with _new_file(h5py, temporary) as file:
-            for name, value in attributes.items():
-                file.attrs[name] = value
-            for column in static:
-                values = as_stored(Column(column.path, column.values, "", full=True), dtype)
-                _add(h5py, file, column, values.shape, values.dtype.str, values)
-            for column in sample:
-                like = as_stored(column, dtype)
-                _add(h5py, file, column, (len(seeds), *like.shape), like.dtype.str)
-                text = f"CRC-32 of a sample of {column.path}"
-                meaning = Column(checksum_path(column.path), column.values, text)
-                _add(h5py, file, meaning, (len(seeds),), "<u4")
-            for part, indices in split.items():
-                meaning = Column(f"/split/{part}", sample[0].values, "samples of this part")
-                _add(h5py, file, meaning, indices.shape, "<i8", indices.astype("<i8"))
-            for where, kind, text, numbers in (
-                (SEED, "<u8", "seed of each sample", seeds.astype("<u8")),
-                (STATUS, "|i1", "0 missing, 1 done", None),
-            ):
-                meaning = Column(where, sample[0].values, text)
-                _add(h5py, file, meaning, seeds.shape, kind, numbers)
-        size = temporary.stat().st_size
+        size = _lay_out(temporary, attributes, static, sample, seeds, split)
         _reserve(temporary, size)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     return size
+
+
+def size_of(
+    path: Path,
+    attributes: Mapping[str, str | int],
+    static: Sequence[Column],
+    sample: Sequence[Column],
+    seeds: NDArray[np.uint64],
+    split: Mapping[str, NDArray[np.int64]],
+) -> int:
+    """Size in bytes of the file that :func:`create` would make; arguments as there.
+
+    The file is laid out beside ``path`` without claiming its space, and removed.
+    """
+    handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    os.close(handle)
+    try:
+        return _lay_out(Path(name), attributes, static, sample, seeds, split)
+    finally:
+        Path(name).unlink()
+
+
+def _lay_out(
+    path: Path,
+    attributes: Mapping[str, str | int],
+    static: Sequence[Column],
+    sample: Sequence[Column],
+    seeds: NDArray[np.uint64],
+    split: Mapping[str, NDArray[np.int64]],
+) -> int:
+    """Write everything but the samples, whose space stays a hole; return the size."""
+    h5py, dtype = require_h5py(), str(attributes["dtype"])
+    _probe(path, sum(len(seeds) * as_stored(column, dtype).nbytes for column in sample))
+    with _new_file(h5py, path) as file:
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        for column in static:
+            values = as_stored(Column(column.path, column.values, "", full=True), dtype)
+            _add(h5py, file, column, values.shape, values.dtype.str, values)
+        for column in sample:
+            like = as_stored(column, dtype)
+            _add(h5py, file, column, (len(seeds), *like.shape), like.dtype.str)
+            text = f"CRC-32 of a sample of {column.path}"
+            meaning = Column(checksum_path(column.path), column.values, text)
+            _add(h5py, file, meaning, (len(seeds),), "<u4")
+        for part, indices in split.items():
+            meaning = Column(f"/split/{part}", sample[0].values, "samples of this part")
+            _add(h5py, file, meaning, indices.shape, "<i8", indices.astype("<i8"))
+        for where, kind, text, numbers in (
+            (SEED, "<u8", "seed of each sample", seeds.astype("<u8")),
+            (STATUS, "|i1", "0 missing, 1 done", None),
+        ):
+            meaning = Column(where, sample[0].values, text)
+            _add(h5py, file, meaning, seeds.shape, kind, numbers)
+    return path.stat().st_size
 
 
 def _new_file(h5py: ModuleType, path: Path) -> Any:
@@ -187,20 +222,36 @@ def _group(h5py: ModuleType, parent: Any, name: str) -> Any:
     return h5py.Group(h5py.h5g.create(parent.id, name.encode(), gcpl=properties))
 
 
+def _probe(path: Path, size: int) -> None:
+    """Raise unless a file may have this size; HDF5 does not survive to be told so later."""
+    with path.open("wb") as file, _room(path, size):
+        file.truncate(size + _TABLES)
+
+
 def _reserve(path: Path, size: int) -> None:
     """Claim the space of a sparse file on the disk."""
     with path.open("rb+") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                raise OSError(
-                    error.errno,
-                    f"{path.parent}: expected room for {size} bytes; free some and run again",
-                ) from error
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
-                raise
+        with _room(path, size):
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                    raise
         os.fsync(file.fileno())
+
+
+@contextmanager
+def _room(path: Path, size: int) -> Iterator[None]:
+    """Say in one sentence that a disk or a limit is too small."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+        raise OSError(
+            error.errno,
+            f"{path.parent}: expected room for {size} bytes; free some and run again",
+        ) from error
 
 
 def read_config(file: Any) -> dict[str, Any]:

@@ -55,6 +55,7 @@ _SAMPLE_GROUPS = (
     "boundary",
     "conserved",
     "shocks",
+    "solver",
     "provenance/checksums",
 )
 # Rounding of the float64 computation behind the numbers, over the size of the whole budget.

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,22 +24,52 @@ from physcon_ext.data.records import (
 )
 
 
-def solved_record(equation: pde.Equation, grid: Grid) -> list[Column]:
+CHOICES = ("scheme", "average", "integrator", "cfl")
+"""What may be chosen about a solver, where it has it."""
+
+
+def solved_record(
+    equation: pde.Equation, grid: Grid, choices: Mapping[str, Any]
+) -> tuple[list[Column], dict[str, Any]]:
     """Columns of one sample from a solver, started from the exact cell averages.
 
     Args:
         equation: The sample's equation.
         grid: Where and when.
+        choices: By name of ``CHOICES``, what to take instead of the defaults of the solver.
 
     Returns:
-        The columns, always in the same order for the same equation.
+        The columns, always in the same order for the same equation, and the settings used.
 
     Raises:
-        ValueError: If the solver refuses the grid.
+        ValueError: If the solver refuses the grid or a choice.
     """
+    solver = _solver(equation)
+    known = inspect.signature(solver).parameters
+    for name in choices:
+        if name not in known:
+            has = ", ".join(choice for choice in CHOICES if choice in known)
+            raise ValueError(
+                f"generate: expected choices among {has} for the solver of {equation.name}, got "
+                f"{name!r}"
+            )
     if isinstance(equation, pde.Cavity):
-        return _cavity_record(equation, grid)
-    solution = _solve(equation, grid)
+        cells = grid.faces[0].numel() - 1
+        flow = fv.cavity(
+            cells, times=grid.times, reynolds=equation.reynolds, lid=equation.lid, **choices
+        )
+        columns = [*_cavity_columns(equation, grid, flow), _step_column(flow.steps)]
+        return columns, dict(flow.settings)
+    solution = _solve(solver, equation, grid, choices)
+    columns = [*_solution_columns(equation, grid, solution), _step_column(solution.steps)]
+    return columns, dict(solution.settings)
+
+
+def _step_column(steps: Tensor) -> Column:
+    return Column("/solver/steps", steps, "time steps taken in each interval", full=True)
+
+
+def _solution_columns(equation: pde.Equation, grid: Grid, solution: fv.Solution) -> list[Column]:
     # The balance is that of the first field of the equation, or of the wave's rate of change.
     name = "u" if solution.velocity is None else "v"
     kept: Attributes = {"kind": "cell_average", "location": "cells", "conserved": True}
@@ -59,8 +92,11 @@ def solved_record(equation: pde.Equation, grid: Grid) -> list[Column]:
         followed = solution.front
         front = equation.front(grid.times) if followed is None else followed
         text = "exact position, NaN: none" if followed is None else "position in the scheme"
+        columns.append(Column(f"/shocks/{name}/position", front.unsqueeze(-1), text))
+        if followed is not None:
+            exact = equation.front(grid.times).unsqueeze(-1)
+            columns.append(Column(f"/shocks/{name}/exact", exact, "exact position, NaN: none"))
         columns += [
-            Column(f"/shocks/{name}/position", front.unsqueeze(-1), text),
             Column(
                 f"/shocks/{name}/strength",
                 equation.jump(grid.times).unsqueeze(-1),
@@ -70,19 +106,49 @@ def solved_record(equation: pde.Equation, grid: Grid) -> list[Column]:
     return columns
 
 
-def _solve(equation: pde.Equation, grid: Grid) -> fv.Solution:
-    times, bc = grid.times, equation.boundary
+_SOLVERS: dict[type[pde.Equation], Callable[..., Any]] = {
+    pde.Diffusion: fv.diffusion,
+    pde.Stokes: fv.diffusion,
+    pde.Heat: fv.diffusion,
+    pde.PorousMedium: fv.porous_medium,
+    pde.Stefan: fv.stefan,
+    pde.Advection: fv.advection,
+    pde.Burgers: fv.burgers,
+    pde.ViscousBurgers: fv.burgers,
+    pde.PeriodicBurgers: fv.burgers,
+    pde.Wave: fv.wave,
+    pde.Cavity: fv.cavity,
+}
+
+
+def _solver(equation: pde.Equation) -> Callable[..., Any]:
+    if type(equation) not in _SOLVERS:
+        raise ValueError(f"generate: expected a solver for {equation.name}, which has none")
+    return _SOLVERS[type(equation)]
+
+
+def _solve(
+    solver: Callable[..., Any], equation: pde.Equation, grid: Grid, choices: Mapping[str, Any]
+) -> fv.Solution:
+    given: dict[str, Any] = {"times": grid.times, "bc": equation.boundary, **choices}
     if isinstance(equation, pde.Wave):
         x, y = grid.faces
-        u0, v0 = (f(times[0], x, y) for f in (equation.cell_averages, equation.speed_averages))
-        square = ((0.0, 1.0), (0.0, 1.0))
-        return fv.wave(u0, v0, times=times, domain=square, bc=bc, c=equation.c)
-    if not isinstance(equation, pde.Problem):
-        raise ValueError(f"generate: expected a solver for {equation.name}, which has none")
-    u0, domain = equation.cell_averages(times[0], grid.faces[0]), equation.domain
-    if isinstance(equation, (pde.Diffusion, pde.Stokes)):
-        k = equation.k if isinstance(equation, pde.Diffusion) else equation.nu
-        return fv.diffusion(u0, times=times, domain=domain, bc=bc, k=k)
+        start = [f(grid.times[0], x, y) for f in (equation.cell_averages, equation.speed_averages)]
+        given |= {"domain": ((0.0, 1.0), (0.0, 1.0)), "c": equation.c}
+    else:
+        assert isinstance(equation, pde.Problem)  # the other keys of _SOLVERS but the cavity
+        start = [equation.cell_averages(grid.times[0], grid.faces[0])]
+        given |= {"domain": equation.domain, **_constants(equation, grid)}
+    solution: fv.Solution = solver(*start, **given)
+    return solution
+
+
+def _constants(equation: pde.Problem, grid: Grid) -> dict[str, Any]:
+    """Arguments of the solver that the parameters of the equation determine."""
+    if isinstance(equation, pde.Diffusion):
+        return {"k": equation.k}
+    if isinstance(equation, pde.Stokes):
+        return {"k": equation.nu}
     if isinstance(equation, pde.Heat):
         faces, amplitude = grid.faces[0], equation.amplitude
         shape = (faces**3).diff() / (3 * faces.diff())  # cell averages of x^2
@@ -90,17 +156,16 @@ def _solve(equation: pde.Equation, grid: Grid) -> fv.Solution:
         def strength(t: Tensor) -> Tensor:
             return amplitude * math.pi / 2 * torch.cos(math.pi * t)
 
-        source = [(strength, shape)]
-        return fv.diffusion(u0, times=times, domain=domain, bc=bc, k=equation.k, source=source)
+        return {"k": equation.k, "source": [(strength, shape)]}
     if isinstance(equation, pde.PorousMedium):
-        return fv.porous_medium(u0, times=times, domain=domain, bc=bc, m=equation.m)
+        return {"m": equation.m}
     if isinstance(equation, pde.Stefan):
-        jump, fast = equation.u_star, equation.k_max
-        return fv.stefan(u0, times=times, domain=domain, bc=bc, u_star=jump, k_max=fast)
+        return {"u_star": equation.u_star, "k_max": equation.k_max}
     if isinstance(equation, pde.Advection):
-        return fv.advection(u0, times=times, domain=domain, bc=bc, speed=equation.a)
-    nu = 0.0 if isinstance(equation, pde.Burgers) else getattr(equation, "nu", 0.0)
-    return fv.burgers(u0, times=times, domain=domain, bc=bc, viscosity=nu)
+        return {"speed": equation.a}
+    if isinstance(equation, (pde.ViscousBurgers, pde.PeriodicBurgers)):
+        return {"viscosity": equation.nu}
+    return {}
 
 
 def _edge_columns(equation: pde.Equation, solution: fv.Solution) -> list[Column]:
@@ -125,9 +190,8 @@ def _edge_columns(equation: pde.Equation, solution: fv.Solution) -> list[Column]
     return columns
 
 
-def _cavity_record(cavity: pde.Cavity, grid: Grid) -> list[Column]:
+def _cavity_columns(cavity: pde.Cavity, grid: Grid, flow: fv.CavityFlow) -> list[Column]:
     cells = grid.faces[0].numel() - 1
-    flow = fv.cavity(cells, times=grid.times, reynolds=cavity.reynolds, lid=cavity.lid)
     average: Attributes = {"kind": "cell_average", "location": "cells", "conserved": False}
     columns = [
         Column("/vectors/velocity", flow.velocity, "cell averages", attributes=average),

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ class CavityFlow:
         lid: ``(*batch)`` speed of the lid.
         viscosity: ``(*batch)``, ``1 / Re``.
         steps: ``(*batch, nt - 1)`` int64, time steps taken in each interval.
+        settings: Integrator and Courant number used.
     """
 
     times: Tensor
@@ -50,6 +52,7 @@ class CavityFlow:
     lid: Tensor
     viscosity: Tensor
     steps: Tensor
+    settings: Mapping[str, Any]
 
     @property
     def velocity(self) -> Tensor:
@@ -268,6 +271,7 @@ class _Run:
             lid=self.lid.reshape(self.batch),
             viscosity=self.viscosity.reshape(self.batch),
             steps=torch.stack(counts, -1).reshape(*self.batch, -1),
+            settings={"integrator": "ssprk3", "cfl": self.cfl, "dt": self.dt},
         )
 
 
