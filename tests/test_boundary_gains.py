@@ -206,6 +206,7 @@ def test_gains_are_differentiated_through(
         ]
 
     assert torch.autograd.gradcheck(gains, (weight,))
+    assert torch.autograd.gradgradcheck(gains, (weight,), fast_mode=True)
 
 
 def test_the_extended_period_separates_the_ends() -> None:

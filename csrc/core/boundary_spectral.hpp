@@ -20,6 +20,34 @@
 
 namespace physcon {
 
+/// What a convolution answers at the ends of one axis to unit sources there, from its weights
+/// alone: per mode q of the other axes the blocks D (at the end of the source), G (at the last
+/// point, for a source at the first) and A (the reverse),
+///
+///   D = S sum_k h_k W(k, q),   G = S sum_k h_k e_k^2 W(k, q),   A = S sum_k h_k conj(e_k^2) W(k,
+///   q).
+///
+/// The adjoint takes the gradient of the blocks to that of the weights.
+template <typename T>
+struct EndResponseArgs {
+    SpectralGrid grid;
+    int axis = 2;  ///< in the numbering of the grid
+    std::int64_t in = 0, out = 0;
+    const T* weight = nullptr;             ///< (M_1 .. M_d, in, out, 2)
+    double* response_out = nullptr;        ///< (D G A, modes of the other axes, in, out, parts):
+                                           ///< parts = 1 with a single axis, else 2
+    const double* response_bar = nullptr;  ///< adjoint: the gradient of the same
+    T* weight_out = nullptr;               ///< adjoint: the gradient of the weights
+};
+template <typename T>
+std::size_t end_response_workspace(const EndResponseArgs<T>& args, const Executor& executor);
+template <typename T>
+void end_response(const EndResponseArgs<T>& args, const Executor& executor, void* workspace);
+template <typename T>
+void end_response_adjoint(
+    const EndResponseArgs<T>& args, const Executor& executor, void* workspace
+);
+
 /// Gains per axis: (modes of the other axes, 2 (in + out), 2 in, parts); null: not corrected.
 /// parts = 2 is complex, 1 real; with a single axis imaginary parts are not read.
 struct BoundaryGains {

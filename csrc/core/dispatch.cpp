@@ -42,6 +42,9 @@ namespace physcon {
     X(void, spectral_conv_backward, SpectralConvBackwardArgs, (, void* workspace), (, workspace)) \
     X(void, assign_faces, AssignFacesArgs, (), ())                                                \
     X(void, assign_faces_backward, AssignFacesBackwardArgs, (), ())                               \
+    X(std::size_t, end_response_workspace, EndResponseArgs, (), ())                               \
+    X(void, end_response, EndResponseArgs, (, void* workspace), (, workspace))                    \
+    X(void, end_response_adjoint, EndResponseArgs, (, void* workspace), (, workspace))            \
     X(std::size_t, boundary_spectral_conv_workspace, BoundarySpectralConvArgs, (), ())            \
     X(void, boundary_spectral_conv, BoundarySpectralConvArgs, (, void* workspace), (, workspace)) \
     X(std::size_t,                                                                                \

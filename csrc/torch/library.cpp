@@ -119,6 +119,13 @@ STABLE_TORCH_LIBRARY(physcon, m) {
         "bool x_needed, bool weight_needed, bool gains_needed, bool values_needed) -> (Tensor, "
         "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
+    // What spectral_conv answers at the ends of an axis to sources there -> blocks D, G, A.
+    m.def("end_response(Tensor weight, int axis, int[] size, float[] period) -> Tensor");
+    // Its adjoint -> gradient of the weight, which is read for its shape and dtype only.
+    m.def(
+        "end_response_backward(Tensor grad, Tensor weight, int axis, int[] size, float[] period) "
+        "-> Tensor"
+    );
     // Finite volumes: a number of steps -> state, inner and outer flux integrals, source integrals,
     // info.
     m.def(

@@ -16,10 +16,12 @@ from physcon_ext.boundary.conditions import BoundaryConditions, BoundaryValues
 from physcon_ext.boundary.enforcement import (
     Corner,
     Grid,
+    Rule,
     assign_rules,
     boundary_rules,
     enforce,
     one_pass,
+    one_pass_by_rules,
 )
 from physcon_ext.boundary.gains import (
     Clamp,
@@ -167,7 +169,8 @@ def boundary_spectral_conv(
     periods = axis_periods(
         period, inner, _modes(weight), [extended and not whole for whole in native], who=who
     )
-    chosen = published.check_published(bc, dims, quirks) if correction == "published" else set()
+    as_published = correction == "published"
+    chosen = published.check_published(bc, dims, quirks) if as_published else set()
     if gains is None:
         gains = correction_gains(
             weight,
@@ -184,14 +187,20 @@ def boundary_spectral_conv(
     for axis, whole in enumerate(native):
         field = field.narrow(x.ndim - dims + axis, 0, inner[axis]) if whole else field
     faces = None
-    if assign and correction in ("exact", "overwrite") and not any(native):
+    rules: dict[str, Rule] = {}
+    if assign and not any(native):
         like = x.new_empty(1).expand(*x.shape[: x.ndim - dims - 1], weight.shape[-2], *sizes)
-        faces = one_pass(like, bc, values, grid=grid, corner=corner)
+        if as_published:
+            rules = published.published_rules(boundary_rules(bc, sizes, grid, who=who), chosen)
+            faces = one_pass_by_rules(like, bc, values, rules, order=bc.edges)
+        elif correction in ("exact", "overwrite"):
+            faces = one_pass(like, bc, values, grid=grid, corner=corner)
     if faces is not None:
         face_values, stencils = faces
-        return ops.boundary_spectral_conv(
+        y = ops.boundary_spectral_conv(
             field, weight, gains, period=periods, values=face_values, stencils=stencils
         )
+        return published.after_assignment(y, bc, dims, chosen, layer=True) if as_published else y
     if all(gain is None for gain in gains):
         y = ops.spectral_conv(field, weight, period=periods)
     else:
@@ -205,8 +214,7 @@ def boundary_spectral_conv(
         return condition_on_boundary(
             y, bc, values, length=length, kernel=kernel, grid=grid, corner=corner
         )
-    if correction == "published":
-        rules = published.published_rules(boundary_rules(bc, sizes, grid, who=who), chosen)
+    if as_published:
         y = assign_rules(y, bc, values, rules, order=bc.edges)
         return published.after_assignment(y, bc, dims, chosen, layer=True)
     return enforce(y, bc, values, grid=grid, corner=corner)

@@ -214,14 +214,37 @@ def one_pass(
     It is not for periodic axes, for corners that are averaged or solved, and for orders of faces
     that return to an earlier axis. Only dtype, device and shape of ``u`` are used.
     """
-    merged = isinstance(corner, str) and corner in ("average", "solve")
-    if merged or u.dtype not in (torch.float32, torch.float64):
+    if isinstance(corner, str) and corner in ("average", "solve"):
         return None
     order = _sequence(bc, corner)
-    places = [axis_of(edge) for edge in order]
-    if places != sorted(places) or any(bc.is_periodic(axis) for axis in places):
+    if not _in_one_pass(u, bc, order):
         return None
     return _faces(_task(u, bc, values, grid, None), order)
+
+
+def one_pass_by_rules(
+    u: Tensor,
+    bc: BoundaryConditions,
+    values: BoundaryValues | None,
+    rules: dict[str, Rule],
+    *,
+    order: Sequence[str],
+) -> tuple[list[Tensor | None], list[Tensor | None]] | None:
+    """Return what `ops.assign_faces` takes for `assign_rules`, as `one_pass` does."""
+    if not _in_one_pass(u, bc, order):
+        return None
+    dims = field_axes(bc, u, _WHO)
+    data = boundary_values(bc, values, u, n_axes=dims, who=_WHO)
+    return _faces(_Task(u, bc, rules, data, dims), order)
+
+
+def _in_one_pass(u: Tensor, bc: BoundaryConditions, order: Sequence[str]) -> bool:
+    places = [axis_of(edge) for edge in order]
+    return (
+        u.dtype in (torch.float32, torch.float64)
+        and places == sorted(places)
+        and not any(bc.is_periodic(axis) for axis in places)
+    )
 
 
 def corner_mismatch(

@@ -17,13 +17,15 @@ and this module makes ``Gamma``, in float64, differentiably, without reading a v
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
+
+from physcon_ext import ops
+from physcon_ext.ops._autograd import transformed, unrecorded
 
 
 Target: TypeAlias = Literal["joint", "left", "right"]
@@ -35,24 +37,35 @@ class EndResponse:
     """Answers at the ends of an axis to unit sources at the ends, per mode of the other axes.
 
     Attributes:
-        same: ``D``, ``(Q, C_in, C_out)``: at the end of the source. Float64 for one axis,
-            otherwise complex128.
-        across: ``G``: at the last point, for a source at the first.
-        back: ``A``: at the first point, for a source at the last.
+        blocks: What `ops.end_response` returns.
     """
 
-    same: Tensor
-    across: Tensor
-    back: Tensor
+    blocks: Tensor
+
+    @property
+    def same(self) -> Tensor:
+        """``D``, ``(Q, C_in, C_out)``, at the end of the source: float64, or complex128."""
+        return self._block(0)
+
+    @property
+    def across(self) -> Tensor:
+        """``G``: at the last point, for a source at the first."""
+        return self._block(1)
+
+    @property
+    def back(self) -> Tensor:
+        """``A``: at the first point, for a source at the last."""
+        return self._block(2)
+
+    def _block(self, index: int) -> Tensor:
+        block = self.blocks[index]
+        return torch.view_as_complex(block) if block.ndim == 4 else block
 
 
 def end_response(
     weight: Tensor, axis: int, *, sizes: Sequence[int], period: Sequence[float]
 ) -> EndResponse:
-    r"""Answers of a spectral convolution at the ends of one axis.
-
-    .. math:: D = \sum_k c_k W_k / P, \qquad G = \sum_k c_k W_k e^{i \omega_k (N - 1)} / P, \qquad
-              A = \sum_k c_k W_k e^{-i \omega_k (N - 1)} / P
+    """Answers of a spectral convolution at the ends of one axis, see `ops.end_response`.
 
     Args:
         weight: ``(M_1..M_d, C_in, C_out, 2)`` as `functional.spectral_conv` takes it.
@@ -62,28 +75,8 @@ def end_response(
 
     Returns:
         The blocks, ``Q`` being the modes of the other axes in their order.
-
-    Notes:
-        The inverse transform keeps the real part of the field. Where a mode of the other axes
-        meets its own complex conjugate (the mean and the Nyquist mode of the last axis; all modes
-        if the last axis is the one that is corrected) the blocks are those of the real field.
     """
-    dims = weight.ndim - 3
-    waves = [_wavenumbers(m, last=a == dims - 1) for a, m in enumerate(weight.shape[:dims])]
-    k, scale = waves[axis], _mode_weights(waves[axis], period[axis], last=axis == dims - 1)
-    # (N - 1) k is exact; reduced modulo the period before it is scaled.
-    turns = torch.remainder(k.double() * (sizes[axis] - 1), period[axis]) / period[axis]
-    real = (torch.cos(2 * math.pi * turns) * scale).to(weight.device)
-    imag = (torch.sin(2 * math.pi * turns) * scale).to(weight.device)
-    plain = scale.to(weight.device)
-    w = weight.double()
-    if dims == 1:  # Re(W e^{i t}) = Re W cos t - Im W sin t, without complex numbers
-        rows = torch.stack([plain, real, real, torch.zeros_like(imag), -imag, imag])
-        parts = (rows @ w.flatten(1)).unflatten(1, w.shape[1:])
-        return EndResponse(*(parts[:3, ..., 0] + parts[3:, ..., 1]).unsqueeze(1))
-    phase = torch.complex(torch.stack([plain, real, real]), torch.stack([0 * imag, imag, -imag]))
-    blocks = torch.tensordot(phase, torch.view_as_complex(w.contiguous()).movedim(axis, 0), dims=1)
-    return EndResponse(*_of_real_field(blocks, axis, waves, period).flatten(1, -3))
+    return EndResponse(ops.end_response(weight, axis, size=sizes, period=period))
 
 
 def end_system(response: EndResponse, skip: Tensor | None = None) -> Tensor:
@@ -167,31 +160,39 @@ def scalar_gain(
     Returns:
         As `correction_gain`.
     """
-    d, g, a = response.same, response.across, response.back
+    g = response.across
     limit = clamp or Clamp(0.0)
-    k00, kn0, k0n = (block[0, :, 0].real.sum() for block in (d, g, a))
+    column = response.blocks[:, 0, :, 0]
+    k00, kn0, k0n = (column if column.ndim == 2 else column[..., 0]).sum(-1).unbind()
     first, last = limit(k00), limit(k00)
-    eye = torch.eye(d.shape[-2], dtype=d.dtype, device=d.device).expand_as(d)
-    none = torch.zeros_like(d)
-    if ends != (True, True):
-        column = [eye, none, -eye / first, none] if ends[0] else [none, eye, none, -eye / last]
-        moved = torch.cat(column, -2)
-        parts = [moved, torch.zeros_like(moved)]
-        return _as_real(torch.cat(parts if ends[0] else parts[::-1], -1))
-    rho = k0n / last
-    pivot = limit(k00 - kn0 * rho)
-    one, zero = torch.ones_like(k00), torch.zeros_like(k00)
-    seen = torch.stack([one, -k0n / pivot, -one / pivot, rho / pivot])
-    own = torch.stack([zero, one, zero, -one / last])
-    if index_slip:
-        own = own + 2 * seen + torch.stack([2 * one, -2 * one, zero, zero])
-    right = _below(own, eye) - _below(seen / last, g)
-    return _as_real(torch.cat([_below(seen, eye), right], -1))
+    zero, one = torch.zeros_like(k00), torch.ones_like(k00)
+    nothing = torch.stack([zero, zero, zero, zero])
+    if ends == (True, True):
+        rho = k0n / last
+        pivot = limit(k00 - kn0 * rho)
+        seen = torch.stack([one, -k0n / pivot, -one / pivot, rho / pivot])
+        own = torch.stack([zero, one, zero, -one / last])
+        if index_slip:
+            own = own + 2 * seen + torch.stack([2 * one, -2 * one, zero, zero])
+        # Multiples of the identity for d_0 and d_N, and of G for d_N.
+        return _multiples(torch.stack([seen, own]), -seen / last, g)
+    left = torch.stack([one, zero, -one / first, zero]) if ends[0] else nothing
+    right = torch.stack([zero, one, zero, -one / last]) if ends[1] else nothing
+    return _multiples(torch.stack([left, right]), nothing, g)
 
 
-def _below(coefficients: Tensor, block: Tensor) -> Tensor:
-    """Multiples of blocks ``(Q, C, C)``, one below the other."""
-    return (coefficients[:, None, None] * block[:, None]).flatten(1, 2)
+def _multiples(of_identity: Tensor, of_block: Tensor, block: Tensor) -> Tensor:
+    """Gains ``[c_0 1, c_1 1 + b G]``, four multiples below each other in either column.
+
+    Two products of matrices, so that the derivatives of the scalars are products as well.
+    """
+    c = block.shape[-1]
+    eye = torch.eye(c, dtype=of_identity.dtype, device=block.device).reshape(1, -1)
+    gain = (of_identity.reshape(-1, 1) @ eye).reshape(1, 2, 4, c, c).to(block.dtype)
+    moved = of_block.to(block.dtype)[:, None] @ block.reshape(-1, 1, c * c)
+    left, right = gain.expand(len(block), -1, -1, -1, -1).unbind(1)
+    right = right + moved.reshape(-1, 4, c, c)
+    return _as_real(torch.stack([left, right], 3).reshape(-1, 4 * c, 2 * c))
 
 
 @dataclass(frozen=True)
@@ -236,15 +237,49 @@ def _regularised_inverse(s: Tensor, ridge: float, detach: bool) -> Tensor:
         if rows != columns:
             return torch.linalg.pinv(s)
         return _inverse(s)
-    size = _squares(s.detach() if detach else s)
-    shift = ridge**2 * size / min(rows, columns)
+    if rows < columns:
+        return _regularised_inverse(s.mH, ridge, detach).mH
+    if torch.compiler.is_compiling() or transformed() or unrecorded((s,)):
+        return _solve_gram(s, ridge, detach)[0]
+    found: Tensor = _Regularised.apply(s, ridge, detach)[0]
+    return found
+
+
+def _solve_gram(s: Tensor, ridge: float, detach: bool) -> tuple[Tensor, Tensor]:
+    """Return ``(S^H S + lambda^2)^{-1} S^H`` and ``(S^H S + lambda^2)^{-1}``."""
+    columns = s.shape[-1]
+    shift = ridge**2 / columns * _squares(s.detach() if detach else s)
     shift = torch.where(shift == 0, torch.ones_like(shift), shift)
-    wide = rows < columns
-    gram = s @ s.mH if wide else s.mH @ s
-    gram = gram + shift * torch.eye(min(rows, columns), dtype=s.dtype, device=s.device)
-    # The derivative of the inverse is two products, that of a factorisation many solves.
+    gram = s.mH @ s + shift * torch.eye(columns, dtype=s.dtype, device=s.device)
     inverse = _inverse(gram)
-    return s.mH @ inverse if wide else inverse @ s.mH
+    return inverse @ s.mH, inverse
+
+
+class _Regularised(torch.autograd.Function):
+    """`_solve_gram` with its adjoint written out: three products instead of a chain of ten."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, ridge: float, detach: bool) -> tuple[Tensor, Tensor]:
+        found = _solve_gram(s, ridge, detach)
+        ctx.save_for_backward(s, *found)
+        ctx.per_trace = 0.0 if detach else 2 * ridge**2 / s.shape[-1]
+        ctx.set_materialize_grads(False)
+        return found
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_inverse: Tensor | None
+    ) -> tuple[Tensor | None, None, None]:
+        s, solve, inverse = ctx.saved_tensors
+        # Gradients of S where it is no part of the Gram matrix, and of that matrix.
+        direct, of_gram = torch.zeros_like(s), torch.zeros_like(inverse)
+        if grad is not None:
+            direct = grad.mH @ inverse
+            of_gram = -(solve @ direct)
+        if grad_inverse is not None:  # only derivatives of derivatives use the inverse
+            of_gram = of_gram - inverse @ grad_inverse @ inverse
+        trace = of_gram.diagonal(dim1=-2, dim2=-1).sum(-1).real[..., None, None]
+        return direct + s @ (of_gram + of_gram.mH) + ctx.per_trace * trace * s, None, None
 
 
 def _inverse(matrix: Tensor) -> Tensor:
@@ -267,39 +302,3 @@ def _as_real(gain: Tensor) -> Tensor:
     if gain.is_complex():
         return torch.view_as_real(gain)
     return gain.unsqueeze(-1)
-
-
-def _wavenumbers(count: int, *, last: bool) -> Tensor:
-    if last:
-        return torch.arange(count)
-    return torch.cat([torch.arange(count // 2), torch.arange(-(count // 2), 0)])
-
-
-def _mode_weights(k: Tensor, period: float, *, last: bool) -> Tensor:
-    """Weights of the modes in the inverse transform; modes of the last axis stand for two."""
-    twice = last & (k > 0) & (2 * k != period)
-    return torch.where(twice, 2.0, 1.0).double() / period
-
-
-def _of_real_field(
-    blocks: Tensor, axis: int, waves: Sequence[Tensor], period: Sequence[float]
-) -> Tensor:
-    """Average blocks ``(3, *modes, C_in, C_out)`` with the conjugates of their mirror modes."""
-    last = len(waves) - 1
-    rest = [a for a in range(last + 1) if a != axis]
-    mirror = blocks.conj()
-    for place, a in enumerate(rest, 1):
-        if a == last:
-            continue
-        k = waves[a]
-        partner = torch.where(2 * k == -period[a], k, -k)
-        kept = torch.isin(partner, k)
-        index = torch.where(kept, torch.remainder(partner, len(k)), 0).to(blocks.device)
-        shape = (-1, *(1,) * (blocks.ndim - 1 - place))
-        mirror = mirror.index_select(place, index) * kept.double().to(blocks.device).reshape(shape)
-    average = (blocks + mirror) / 2
-    if axis == last:
-        return average
-    k = waves[last].to(blocks.device)
-    own = (k == 0) | (2 * k == period[last])
-    return torch.where(own[:, None, None], average, blocks)

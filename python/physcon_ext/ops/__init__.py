@@ -12,6 +12,7 @@ from physcon_ext.ops.condition_cross import condition_cross
 from physcon_ext.ops.condition_dense import condition_dense
 from physcon_ext.ops.condition_diagonal import condition_diagonal
 from physcon_ext.ops.condition_disjoint import condition_disjoint
+from physcon_ext.ops.end_response import end_response
 from physcon_ext.ops.spectral_conv import spectral_conv
 from physcon_ext.reference.balance_law import Advanced, EdgeTable, Method
 from physcon_ext.reference.cavity import CavityStep
@@ -35,6 +36,7 @@ __all__ = [
     "condition_dense",
     "condition_diagonal",
     "condition_disjoint",
+    "end_response",
     "spectral_conv",
 ]
 

@@ -37,6 +37,8 @@ COMPOSITE_OPS = (
     "assign_faces_backward",
     "boundary_spectral_conv",
     "boundary_spectral_conv_backward",
+    "end_response",
+    "end_response_backward",
 )
 _VARIABLE = "PHYSCON_CUDA_KERNELS"
 _MODES = ("verified", "all", "none")

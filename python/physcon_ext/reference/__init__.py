@@ -15,6 +15,7 @@ from physcon_ext.reference.condition_cross import condition_cross
 from physcon_ext.reference.condition_dense import condition_dense
 from physcon_ext.reference.condition_diagonal import condition_diagonal
 from physcon_ext.reference.condition_disjoint import condition_disjoint
+from physcon_ext.reference.end_response import end_response
 from physcon_ext.reference.results import Conditioned, ConditionedBanded
 from physcon_ext.reference.row_system import RowStatus
 from physcon_ext.reference.spectral_conv import spectral_conv
@@ -34,5 +35,6 @@ __all__ = [
     "condition_dense",
     "condition_diagonal",
     "condition_disjoint",
+    "end_response",
     "spectral_conv",
 ]

@@ -27,6 +27,7 @@ from physcon_ext.ops.composite.condition import (
     condition_diagonal_backward,
 )
 from physcon_ext.ops.composite.disjoint import condition_disjoint, condition_disjoint_backward
+from physcon_ext.ops.composite.end_response import end_response, end_response_backward
 from physcon_ext.ops.composite.spectral import spectral_conv, spectral_conv_backward
 
 
@@ -63,5 +64,7 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
         assign_faces_backward,
         boundary_spectral_conv,
         boundary_spectral_conv_backward,
+        end_response,
+        end_response_backward,
     )
 }
