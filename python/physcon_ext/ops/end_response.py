@@ -177,9 +177,7 @@ def _fake_backward(
 
 
 @torch.library.register_vmap(_NAME)
-def _vmap(
-    info: Any, in_dims: tuple[int | None, ...], weight: Tensor, *place: Any
-) -> tuple[Tensor, int]:
+def _vmap(info: Any, in_dims: tuple[int, ...], weight: Tensor, *place: Any) -> tuple[Tensor, int]:
     d = weight.ndim - 4
     moved = weight.movedim(in_dims[0], d)
     found = _OP(moved.flatten(d, d + 1), *place)
