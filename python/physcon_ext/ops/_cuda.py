@@ -39,6 +39,8 @@ COMPOSITE_OPS = (
     "boundary_spectral_conv_backward",
     "end_response",
     "end_response_backward",
+    "balance_law",
+    "cavity",
 )
 _VARIABLE = "PHYSCON_CUDA_KERNELS"
 _MODES = ("verified", "all", "none")

@@ -131,7 +131,7 @@ def balance_law(
         True
     """
     terms = 0 if shapes is None else shapes.shape[1]
-    solver = _Solver(method, spacing, speed, diffusion, edges, shapes, amplitudes)
+    solver = Solver(method, spacing, speed, diffusion, edges, shapes, amplitudes)
     u = state[:, 0, 0] + state[:, 0, 1]
     w = state[:, 1, 0] + state[:, 1, 1] if method.integrator == "verlet" else u
     batch, rows, n = u.shape
@@ -152,7 +152,7 @@ def balance_law(
     return Advanced(out, sums[0], sums[1], sums[2], info)
 
 
-class _Solver:
+class Solver:
     """Right-hand sides and time steps of one call."""
 
     def __init__(
@@ -204,7 +204,7 @@ class _Solver:
     def edge_data(self, place: int, step: int, stage: int, lines: int, batch: int) -> Tensor:
         values = self.edges[place].values
         if values is None:
-            return torch.zeros(batch, lines, dtype=torch.float64)
+            return self.parameter.new_zeros(batch, lines)
         at = values[:, min(step, values.shape[1] - 1), min(stage, values.shape[2] - 1)]
         return at.expand(batch, lines)
 
@@ -364,13 +364,13 @@ class _Solver:
         elif name == "rkl2":
             mean = self.legendre(u, rates, at)
         elif name == "backward_euler":
-            mean = rates(self.solve(u, lambda v: rates(v, 0), d), 0)
+            mean = rates(self.solve(u, d, step, 0), 0)
         else:
             g, w2 = 1 - 0.5**0.5, 0.125**0.5
             a = rates(u, 0)
-            b = rates(self.solve(at(a, g), lambda v: rates(v, 1), g * d), 1)
+            b = rates(self.solve(at(a, g), g * d, step, 1), 1)
             start = blend((w2, a), (w2, b))
-            c = rates(self.solve(at(start), lambda v: rates(v, 2), g * d), 2)
+            c = rates(self.solve(at(start), g * d, step, 2), 2)
             mean = blend((1.0, start), (g, c))
         return at(mean), w, mean
 
@@ -391,11 +391,11 @@ class _Solver:
             older, newer = newer, following
         return newer
 
-    def solve(self, target: Tensor, rates: Callable[[Tensor], Rates], c: Tensor) -> Tensor:
+    def solve(self, target: Tensor, c: Tensor, step: int, stage: int) -> Tensor:
         """Solve ``v = target + c M(v)`` by Newton's method with dense Jacobians."""
 
         def residual(v: Tensor) -> Tensor:
-            return target + c * self.change(rates(v)) - v
+            return target + c * self.change(self.rates(v, step, stage, c[:, 0, 0])) - v
 
         v = target
         for _ in range(50):

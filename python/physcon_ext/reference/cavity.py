@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -56,9 +57,27 @@ def cavity(
     eye = torch.eye(n, dtype=torch.float64)
     inverse = torch.linalg.pinv(torch.kron(line, eye) + torch.kron(eye, line), hermitian=True)
 
+    def pressure(divergence: Tensor) -> Tensor:
+        return (divergence.flatten(1) @ inverse).reshape(divergence.shape)
+
+    return march(u, v, lid, viscosity, dt, steps, pressure)
+
+
+def march(
+    u: Tensor,
+    v: Tensor,
+    lid: Tensor,
+    viscosity: Tensor,
+    dt: Tensor,
+    steps: Tensor,
+    poisson: Callable[[Tensor], Tensor],
+) -> CavityStep:
+    """Take the steps; ``poisson`` solves the insulated five-point equations, times ``h^2``."""
+    n = u.shape[-1]
+
     def project(u: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         divergence = u.diff(dim=1) + v.diff(dim=2)
-        phi = (divergence.flatten(1) @ inverse).reshape(divergence.shape)
+        phi = poisson(divergence)
         u = u - torch.nn.functional.pad(phi.diff(dim=1), (0, 0, 1, 1))
         v = v - torch.nn.functional.pad(phi.diff(dim=2), (1, 1))
         return u, v, phi

@@ -28,6 +28,7 @@ from physcon_ext.ops.composite.condition import (
 )
 from physcon_ext.ops.composite.disjoint import condition_disjoint, condition_disjoint_backward
 from physcon_ext.ops.composite.end_response import end_response, end_response_backward
+from physcon_ext.ops.composite.finite_volume import balance_law, cavity
 from physcon_ext.ops.composite.spectral import spectral_conv, spectral_conv_backward
 
 
@@ -66,5 +67,7 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
         boundary_spectral_conv_backward,
         end_response,
         end_response_backward,
+        balance_law,
+        cavity,
     )
 }
