@@ -97,7 +97,7 @@ def calls() -> str:
                 *leaf, gains, period=grid[2], values=values, stencils=stencils
             ).sum().backward()
         kernel = torch.randn(4, 2, 2, 2, requires_grad=True)
-        end_response(kernel, 0, sizes=[9], period=[9]).sum().backward()
+        end_response(kernel, 0, sizes=[9], period=[9]).blocks.sum().backward()
         u, values, stencils = faces.problem((6, 7))
         ops.assign_faces(u.requires_grad_(), values, stencils).sum().backward()
         ops.balance_law(**problem(Method(transport="linear"), ("periodic",) * 4, rows=4, sources=1))
