@@ -33,7 +33,9 @@ endif()
 
 set(PHYSCON_CUDA_SOURCES "${PROJECT_SOURCE_DIR}/csrc/core/cuda/table.cpp")
 if(NOT PHYSCON_WITH_CUDA)
-    list(APPEND PHYSCON_CUDA_SOURCES "${PROJECT_SOURCE_DIR}/csrc/core/cuda/stub.cpp")
+    list(APPEND PHYSCON_CUDA_SOURCES "${PROJECT_SOURCE_DIR}/csrc/core/cuda/stub.cpp"
+         "${PROJECT_SOURCE_DIR}/csrc/core/cuda/spectral_stub.cpp"
+    )
 endif()
 
 # Compiles the kernels into the core.

@@ -46,8 +46,8 @@ OPS = {
 }
 
 
-def build(mode: str, changed: dict[str, str] | None = None) -> Path:
-    """Compile the kernels, the shim and the driver; ``changed`` maps kernel files to new text.
+def build(mode: str, changed: dict[str, str] | None = None, *, driver: str = "driver.cpp") -> Path:
+    """Compile the kernels, the shim and a driver; ``changed`` maps kernel files to new text.
 
     Programs and object files are kept in ``build/`` by all that they are made of.
     """
@@ -55,10 +55,9 @@ def build(mode: str, changed: dict[str, str] | None = None) -> Path:
         raise RuntimeError(f"{COMPILER} not found; set CXX to a C++17 compiler with sanitizers")
     texts = {p.name: p.read_text() for p in KERNELS.iterdir()}
     texts |= {p.name: p.read_text() for p in SHIM.iterdir()}
-    for name in ("condition.hpp", "executor.hpp"):
-        texts[name] = (ROOT / "csrc/core" / name).read_text()
-    texts |= changed or {}
-    units = [n for n in texts if n.endswith(".cu")] + ["simt.cpp", "driver.cpp"]
+    interface = {p.name: p.read_text() for p in KERNELS.parent.glob("*.hpp")}
+    texts |= interface | (changed or {})
+    units = [n for n in texts if n.endswith(".cu")] + ["simt.cpp", driver]
     keys = {unit: _key(mode, unit, texts) for unit in units}
     folder = BUILD / f"{mode}-{_hash(repr(sorted(keys.items())))}"
     program = folder / "driver"
@@ -71,8 +70,7 @@ def build(mode: str, changed: dict[str, str] | None = None) -> Path:
         copy = folder / "core/cuda"
         copy.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            shared = name in ("condition.hpp", "executor.hpp")
-            (folder / "core" / name if shared else copy / name).write_text(text)
+            (folder / "core" / name if name in interface else copy / name).write_text(text)
         options = [*FLAGS, *MODES[mode], f"-I{copy}", f"-I{folder}", f"-I{folder / 'core'}"]
 
         def compile_one(unit: str) -> Path:
@@ -157,7 +155,14 @@ def run(program: Path, problems: Sequence[Problem]) -> list[Answer]:
     Raises:
         Failure: If a sanitizer or the shim stops the program.
     """
-    calls = [_encode(problem) for problem in problems]
+    return run_encoded(program, [_encode(problem) for problem in problems])
+
+
+Encoded = tuple[bytes, list[tuple[tuple[int, ...], torch.dtype]]]
+
+
+def run_encoded(program: Path, calls: Sequence[Encoded]) -> list[Answer]:
+    """Run problems that are given as bytes, with shapes and dtypes of what comes back."""
     environment = os.environ | {"TSAN_OPTIONS": "halt_on_error=1", "ASAN_OPTIONS": "detect_leaks=0"}
     done = subprocess.run(
         [str(program)],
@@ -189,7 +194,7 @@ def run(program: Path, problems: Sequence[Problem]) -> list[Answer]:
     return answers
 
 
-def _encode(problem: Problem) -> tuple[bytes, list[tuple[tuple[int, ...], torch.dtype]]]:
+def _encode(problem: Problem) -> Encoded:
     """Bytes for the driver, and shapes and dtypes of what comes back."""
     op, a = problem.op, problem.arguments
     double, index = torch.float64, torch.int32
@@ -243,8 +248,13 @@ def _encode(problem: Problem) -> tuple[bytes, list[tuple[tuple[int, ...], torch.
         *(plan.threads, plan.warps, plan.splits, plan.in_shared, plan.slots, plan.seed, plan.skip),
         4,
     )
-    parts = [header]
+    return header + array_bytes(arrays), outputs
+
+
+def array_bytes(arrays: Sequence[Tensor | None]) -> bytes:
+    """Every array as a byte count and its bytes; None counts as empty."""
+    parts = []
     for array in arrays:
         data = b"" if array is None else array.detach().contiguous().numpy().tobytes()
         parts += [struct.pack("<q", len(data)), data]
-    return b"".join(parts), outputs
+    return b"".join(parts)

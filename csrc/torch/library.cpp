@@ -60,32 +60,8 @@ void define_conditioning(Library& m) {
     );
 }
 
-}  // namespace
-
-STABLE_TORCH_LIBRARY(physcon_cuda, m) {
-    define_conditioning(m);
-}
-
-STABLE_TORCH_LIBRARY(physcon, m) {
-    define_conditioning(m);
-    // Soft rows on three neighbouring cells, diagonal prior -> mean, variance, band, multipliers,
-    // info.
-    m.def(
-        "condition_banded(Tensor mean, Tensor variance, Tensor stencil, Tensor target, Tensor "
-        "noise) "
-        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-    );
-    // Its adjoint -> gradients of mean, variance, stencil, target, noise.
-    m.def(
-        "condition_banded_backward(Tensor grad_mean, Tensor grad_variance, Tensor mean, Tensor "
-        "variance, "
-        "Tensor stencil, Tensor target, Tensor noise, Tensor mean_posterior, Tensor band, Tensor "
-        "multipliers) "
-        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-    );
-    // Posterior covariance of condition_banded times k vectors; symmetric, so it is its own adjoint
-    // in x.
-    m.def("banded_product(Tensor variance, Tensor stencil, Tensor noise, Tensor x) -> Tensor");
+template <typename Library>
+void define_convolutions(Library& m) {
     // Truncated transform, channel mixing mode by mode, inverse -> y, truncated spectrum of x.
     m.def("spectral_conv(Tensor x, Tensor weight, float[] period) -> (Tensor, Tensor)");
     // Its adjoint -> gradients of x, weight.
@@ -119,6 +95,36 @@ STABLE_TORCH_LIBRARY(physcon, m) {
         "bool x_needed, bool weight_needed, bool gains_needed, bool values_needed) -> (Tensor, "
         "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY(physcon_cuda, m) {
+    define_conditioning(m);
+    define_convolutions(m);
+}
+
+STABLE_TORCH_LIBRARY(physcon, m) {
+    define_conditioning(m);
+    define_convolutions(m);
+    // Soft rows on three neighbouring cells, diagonal prior -> mean, variance, band, multipliers,
+    // info.
+    m.def(
+        "condition_banded(Tensor mean, Tensor variance, Tensor stencil, Tensor target, Tensor "
+        "noise) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    );
+    // Its adjoint -> gradients of mean, variance, stencil, target, noise.
+    m.def(
+        "condition_banded_backward(Tensor grad_mean, Tensor grad_variance, Tensor mean, Tensor "
+        "variance, "
+        "Tensor stencil, Tensor target, Tensor noise, Tensor mean_posterior, Tensor band, Tensor "
+        "multipliers) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    );
+    // Posterior covariance of condition_banded times k vectors; symmetric, so it is its own adjoint
+    // in x.
+    m.def("banded_product(Tensor variance, Tensor stencil, Tensor noise, Tensor x) -> Tensor");
     // What spectral_conv answers at the ends of an axis to sources there -> blocks D, G, A.
     m.def("end_response(Tensor weight, int axis, int[] size, float[] period) -> Tensor");
     // Its adjoint -> gradient of the weight, which is read for its shape and dtype only.

@@ -59,17 +59,21 @@ struct SpectralCall {
 template <typename T>
 std::shared_ptr<const T> spectral_tables_of(const SpectralGrid& grid);
 
-/// Fills in what the arguments of all spectral kernels begin with. The tables live as long as the
-/// pointer that is returned.
+/// Fills in what the arguments of all spectral kernels begin with, but for the tables.
 template <typename T, typename Args>
-std::shared_ptr<const T> set_geometry(const SpectralCall& call, const Tensor& weight, Args& args) {
-    const std::shared_ptr<const T> tables = spectral_tables_of<T>(call.grid);
+void set_sizes(const SpectralCall& call, const Tensor& weight, Args& args) {
     args.grid = call.grid;
     args.batch = call.items;
     args.in = call.in;
     args.out = call.out;
-    args.tables = tables.get();
     args.weight = weight.template const_data_ptr<T>();
+}
+/// The same with the tables, which live as long as the pointer that is returned.
+template <typename T, typename Args>
+std::shared_ptr<const T> set_geometry(const SpectralCall& call, const Tensor& weight, Args& args) {
+    const std::shared_ptr<const T> tables = spectral_tables_of<T>(call.grid);
+    set_sizes<T>(call, weight, args);
+    args.tables = tables.get();
     return tables;
 }
 

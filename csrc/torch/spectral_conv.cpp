@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "torch/spectral.hpp"
+#include "torch/spectral_cuda.hpp"
 
 namespace physcon::binding {
 namespace {
@@ -303,7 +304,7 @@ std::tuple<Tensor, Tensor> spectral_conv(
     const Tensor x = packed(x_in), weight = packed(weight_in);
     Tensor spectrum = allocate(x, call.spectrum_shape(call.in));
     const Shape shape = call.value_shape(call.out);
-    if (call.items > 0 && prefers_fft(call.grid)) {
+    if (x.is_cpu() && call.items > 0 && prefers_fft(call.grid)) {
         Tensor y;
         dispatch(op, x, [&](auto tag) {
             using scalar_t = decltype(tag);
@@ -315,10 +316,20 @@ std::tuple<Tensor, Tensor> spectral_conv(
     dispatch(op, x, [&](auto tag) {
         using scalar_t = decltype(tag);
         SpectralConvArgs<scalar_t> args;
-        const auto tables = set_geometry<scalar_t>(call, weight, args);
+        set_sizes<scalar_t>(call, weight, args);
         args.x = x.const_data_ptr<scalar_t>();
         args.y_out = y.mutable_data_ptr<scalar_t>();
         args.spectrum_out = spectrum.mutable_data_ptr<scalar_t>();
+        if (x.is_cuda()) {
+            SpectralCudaCall<scalar_t> device(call, x);
+            args.tables = device.tables();
+            device.run(
+                cuda::spectral_conv_workspace<scalar_t>, cuda::spectral_conv<scalar_t>, args
+            );
+            return;
+        }
+        const auto tables = spectral_tables_of<scalar_t>(call.grid);
+        args.tables = tables.get();
         const Executor executor = torch_executor(call.work());
         Workspace workspace(spectral_conv_workspace(args, executor));
         physcon::spectral_conv(args, executor, workspace.data());
@@ -353,7 +364,7 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
     const Tensor grad = packed(grad_in), spectrum = packed(spectrum_in), weight = packed(weight_in);
     Tensor weight_out = allocate(grad, weight_needed ? shape_of(weight) : Shape{0});
     const Shape shape = x_needed ? call.value_shape(call.in) : Shape{0};
-    if (call.items > 0 && prefers_fft(call.grid)) {
+    if (grad.is_cpu() && call.items > 0 && prefers_fft(call.grid)) {
         Tensor x_bar;
         dispatch(op, grad, [&](auto tag) {
             using scalar_t = decltype(tag);
@@ -366,11 +377,23 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
     dispatch(op, grad, [&](auto tag) {
         using scalar_t = decltype(tag);
         SpectralConvBackwardArgs<scalar_t> args;
-        const auto tables = set_geometry<scalar_t>(call, weight, args);
+        set_sizes<scalar_t>(call, weight, args);
         args.grad = grad.const_data_ptr<scalar_t>();
         args.spectrum = spectrum.const_data_ptr<scalar_t>();
         args.x_out = x_needed ? x_out.mutable_data_ptr<scalar_t>() : nullptr;
         args.weight_out = weight_needed ? weight_out.mutable_data_ptr<scalar_t>() : nullptr;
+        if (grad.is_cuda()) {
+            SpectralCudaCall<scalar_t> device(call, grad);
+            args.tables = device.tables();
+            device.run(
+                cuda::spectral_conv_backward_workspace<scalar_t>,
+                cuda::spectral_conv_backward<scalar_t>,
+                args
+            );
+            return;
+        }
+        const auto tables = spectral_tables_of<scalar_t>(call.grid);
+        args.tables = tables.get();
         const Executor executor = torch_executor(2 * call.work());
         Workspace workspace(spectral_conv_backward_workspace(args, executor));
         physcon::spectral_conv_backward(args, executor, workspace.data());
@@ -382,6 +405,11 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
 }  // namespace physcon::binding
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
+    m.impl("spectral_conv", TORCH_BOX(&physcon::binding::spectral_conv));
+    m.impl("spectral_conv_backward", TORCH_BOX(&physcon::binding::spectral_conv_backward));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(physcon_cuda, CUDA, m) {
     m.impl("spectral_conv", TORCH_BOX(&physcon::binding::spectral_conv));
     m.impl("spectral_conv_backward", TORCH_BOX(&physcon::binding::spectral_conv_backward));
 }

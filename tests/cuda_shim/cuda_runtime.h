@@ -30,6 +30,15 @@ struct cudaLaunchConfig_t {
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
 
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone = 0 };
+inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
+    *status = cudaStreamCaptureStatusNone;
+    return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    return cudaSuccess;
+}
+
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
@@ -102,6 +111,13 @@ inline double __dmul_rn(double a, double b) {
 }
 inline double __fma_rn(double a, double b, double c) {
     return std::fma(a, b, c);
+}
+constexpr double simt_pi = 3.14159265358979323846;
+inline double sinpi(double x) {
+    return std::sin(simt_pi * x);
+}
+inline double cospi(double x) {
+    return std::cos(simt_pi * x);
 }
 inline double __longlong_as_double(long long bits) {
     double value;

@@ -20,6 +20,10 @@ const KernelRecord* kernel_records() noexcept {
         {"condition_disjoint", "sm_90", nullptr, 0},
         {"condition_disjoint_backward", "sm_80", nullptr, 0},
         {"condition_disjoint_backward", "sm_90", nullptr, 0},
+        {"spectral_conv", "sm_80", nullptr, 0},
+        {"spectral_conv", "sm_90", nullptr, 0},
+        {"spectral_conv_backward", "sm_80", nullptr, 0},
+        {"spectral_conv_backward", "sm_90", nullptr, 0},
         {nullptr, nullptr, nullptr, 0},
     };
     return records;

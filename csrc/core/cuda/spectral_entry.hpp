@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// CUDA entry points of the convolutions and of face rules; conventions as in kernels.hpp. Where the
+// arguments have `tables`, these are made by `spectral_tables` below.
+#pragma once
+
+#include "../boundary_spectral.hpp"
+#include "kernels.hpp"
+
+namespace physcon::cuda {
+
+template <typename T>
+std::size_t spectral_tables_size(const SpectralGrid& grid);
+template <typename T>
+const char* spectral_tables(const SpectralGrid& grid, void* tables, const Device& device);
+
+template <typename T>
+std::size_t spectral_conv_workspace(const SpectralConvArgs<T>& args, const Device& device);
+template <typename T>
+const char* spectral_conv(const SpectralConvArgs<T>& args, const Device& device, void* workspace);
+
+template <typename T>
+std::size_t spectral_conv_backward_workspace(
+    const SpectralConvBackwardArgs<T>& args, const Device& device
+);
+template <typename T>
+const char* spectral_conv_backward(
+    const SpectralConvBackwardArgs<T>& args, const Device& device, void* workspace
+);
+
+/// Whether the work of a stream is being recorded: nothing may wait for it then.
+bool is_captured(const Device& device) noexcept;
+/// Waits for the stream.
+const char* wait_for(const Device& device) noexcept;
+
+}  // namespace physcon::cuda

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// Transforms of one axis, a tile of lines and of wavenumbers or points per block.
+//
+// Analysis turns (lines, N) into (M, lines), synthesis the other way, so that the axes of a grid
+// follow each other without a transposition: last axis first from points to modes, last from modes
+// to points. The last axis is real and folded; the others are complex.
+#pragma once
+
+#include "../faces.hpp"
+#include "spectral_tables.cuh"
+
+namespace physcon::cuda {
+
+using AnalysisCut = Cut<8, 16, false, true>;
+using SynthesisCut = Cut<8, 8, true, false>;
+constexpr int64_t most_fused_width = 16;  // of a face rule that the last pass applies itself
+
+/// Sums of a split transform, to be added in their order.
+template <typename T>
+struct Partial {
+    const Pair<T>* data = nullptr;
+    int64_t stride = 0;
+    int count = 1;
+    __device__ Pair<T> operator[](int64_t at) const {
+        Pair<T> sum = data[at];
+        for (int i = 1; i < count; ++i) {
+            const Pair<T> next = data[i * stride + at];
+            sum.re += next.re;
+            sum.im += next.im;
+        }
+        return sum;
+    }
+};
+
+template <typename T>
+struct AnalysisCall {
+    const T* in = nullptr;  ///< (lines, n), real or complex
+    const Pair<T>* basis = nullptr;
+    const T* weights = nullptr;  ///< of the wavenumbers, or null
+    Pair<T>* out = nullptr;      ///< (splits, modes, lines)
+    int64_t lines = 0, n = 0, modes = 0;
+    int64_t line_tiles = 0, mode_tiles = 0;
+    int64_t run = 0;             ///< folded points of a split
+    FaceRule<T> rule;            ///< the input is pulled back through this rule
+    T* face_gradient = nullptr;  ///< (lines, 2): the input at the ends, or null
+};
+
+/// A point of the gradient of a field before its ends were assigned by a rule.
+template <typename T>
+__device__ T pulled_back(const T* line, int64_t n, int64_t at, const FaceRule<T>& rule) {
+    const T value = line[at];
+    const int64_t left = n - 1 - at;
+    if (rule.stencil == nullptr || (at >= rule.width && left >= rule.width)) {
+        return value;
+    }
+    double sum = at == 0 || left == 0 ? 0.0 : static_cast<double>(value);
+    // A factor of zero must not meet an infinite gradient.
+    if (at < rule.width && rule.stencil[at] != 0) {
+        sum += rule.stencil[at] * static_cast<double>(line[0]);
+    }
+    if (left < rule.width && rule.stencil[rule.width + left] != 0) {
+        sum += rule.stencil[rule.width + left] * static_cast<double>(line[n - 1]);
+    }
+    return static_cast<T>(sum);
+}
+
+template <typename T, bool folded>
+__global__ void __launch_bounds__(most_product_threads, 1) spectral_analysis_kernel(
+    AnalysisCall<T> c
+) {
+    const int columns = static_cast<int>(blockDim.x) / AnalysisCut::row_threads * thread_columns;
+    const int64_t line0 = blockIdx.x % c.line_tiles * AnalysisCut::tile_rows;
+    const int64_t tile = blockIdx.x / c.line_tiles % c.mode_tiles;
+    const int64_t split = blockIdx.x / (c.line_tiles * c.mode_tiles);
+    const int64_t mode0 = tile * columns;
+    const Fold fold(c.n);
+    const int64_t points = folded ? fold.points : c.n;
+    const auto left = [&](int64_t q, int row) -> Pair<T> {
+        const int64_t line = line0 + row;
+        if (line >= c.lines) {
+            return {0, 0};
+        }
+        if (!folded) {
+            return reinterpret_cast<const Pair<T>*>(c.in)[line * c.n + q];
+        }
+        const T* x = c.in + line * c.n;
+        const T up = pulled_back(x, c.n, fold.up + q, c.rule);
+        if (c.face_gradient != nullptr && tile == 0 && q == points - 1) {
+            c.face_gradient[2 * line] = x[0];
+            c.face_gradient[2 * line + 1] = x[c.n - 1];
+        }
+        if (fold.up + q == fold.down - q) {
+            return {up, 0};
+        }
+        const T down = pulled_back(x, c.n, fold.down - q, c.rule);
+        return {up + down, up - down};
+    };
+    const auto right = [&](int64_t q, int column) -> Pair<T> {
+        const int64_t k = mode0 + column;
+        return k < c.modes ? c.basis[q * c.modes + k] : Pair<T>{0, 0};
+    };
+    const auto store = [&](int row, int column, T first, T second) {
+        const int64_t line = line0 + row, k = mode0 + column;
+        if (line < c.lines && k < c.modes) {
+            const T h = c.weights == nullptr ? T(1) : c.weights[k];
+            c.out[(split * c.modes + k) * c.lines + line] = {h * first, h * second};
+        }
+    };
+    constexpr Form form = folded ? Form::folded_analysis : Form::conjugate_right;
+    pair_product<form, AnalysisCut>(
+        reinterpret_cast<T*>(shared_memory()),
+        split * c.run,
+        smaller(points, (split + 1) * c.run),
+        left,
+        right,
+        store
+    );
+}
+
+template <typename T>
+struct SynthesisCall {
+    const Pair<T>* in = nullptr;  ///< (modes, lines)
+    const Pair<T>* basis = nullptr;
+    const T* weights = nullptr;
+    T* out = nullptr;  ///< (lines, n), real or complex
+    int64_t lines = 0, n = 0, modes = 0;
+    int64_t line_tiles = 0;
+    int64_t channels = 1;  ///< a line is item * channels + channel
+    FaceRule<T> rule;      ///< assigned to the ends of the output
+    /// Added to the ends of the output: (items, ends_length) that begin with (2, channels).
+    const double* ends = nullptr;
+    int64_t ends_length = 0;
+};
+
+/// u_face = g + sum_j s_j u^(j); a row of zeros keeps the bits of g.
+template <typename T, typename Inwards>
+__device__ T face_value(const FaceRule<T>& rule, int end, T value, const Inwards& inwards) {
+    const double* s = rule.stencil + end * rule.width;
+    double sum = static_cast<double>(value);
+    bool constant = true;
+    for (int64_t j = 0; j < rule.width; ++j) {
+        constant = constant && s[j] == 0;
+    }
+    for (int64_t j = 0; j < rule.width && !constant; ++j) {
+        sum += s[j] * static_cast<double>(inwards(j));
+    }
+    return constant ? value : static_cast<T>(sum);
+}
+
+template <typename T, bool folded>
+__global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_kernel(
+    SynthesisCall<T> c
+) {
+    const int column_threads = static_cast<int>(blockDim.x) / SynthesisCut::row_threads;
+    const int columns = column_threads * thread_columns;
+    const int64_t line0 = blockIdx.x % c.line_tiles * SynthesisCut::tile_rows;
+    const int64_t tile = blockIdx.x / c.line_tiles;
+    const Fold fold(c.n);
+    // Tiles are counted from the ends of the line: a face and what it depends on share a block.
+    const int64_t point0 = (folded ? fold.points : c.n) - (tile + 1) * columns;
+    T* memory = reinterpret_cast<T*>(shared_memory());
+    T* edges = memory + product_bytes<SynthesisCut, T>(column_threads) / sizeof(T);
+    const bool assigns = folded && tile == 0 && c.rule.stencil != nullptr;
+    const auto left = [&](int64_t k, int row) -> Pair<T> {
+        const int64_t line = line0 + row;
+        if (line >= c.lines) {
+            return {0, 0};
+        }
+        const Pair<T> z = c.in[k * c.lines + line];
+        const T h = c.weights == nullptr ? T(1) : c.weights[k];
+        return {h * z.re, h * z.im};
+    };
+    const auto right = [&](int64_t k, int column) -> Pair<T> {
+        const int64_t point = point0 + column;
+        return point >= 0 ? c.basis[point * c.modes + k] : Pair<T>{0, 0};
+    };
+    const auto put = [&](int row, int64_t at, T value) {
+        const int64_t line = line0 + row, last = c.n - 1 - at;
+        if (c.ends != nullptr && (at == 0 || last == 0)) {
+            const double* ends = c.ends + line / c.channels * c.ends_length + line % c.channels;
+            value = static_cast<T>(
+                static_cast<double>(value) + (at == 0 ? ends[0] : 0.0) +
+                (last == 0 ? ends[c.channels] : 0.0)
+            );
+        }
+        if (assigns && at < c.rule.width) {
+            edges[row * 2 * c.rule.width + at] = value;
+        }
+        if (assigns && last < c.rule.width) {
+            edges[(row * 2 + 1) * c.rule.width + last] = value;
+        }
+        if (!assigns || (at != 0 && last != 0)) {
+            c.out[line * c.n + at] = value;
+        }
+    };
+    const auto store = [&](int row, int column, T first, T second) {
+        const int64_t line = line0 + row, point = point0 + column;
+        if (line >= c.lines || point < 0) {
+            return;
+        }
+        if (!folded) {
+            reinterpret_cast<Pair<T>*>(c.out)[line * c.n + point] = {first, second};
+            return;
+        }
+        put(row, fold.up + point, first - second);
+        if (fold.up + point != fold.down - point) {
+            put(row, fold.down - point, first + second);
+        }
+    };
+    constexpr Form form = folded ? Form::folded_synthesis : Form::plain;
+    pair_product<form, SynthesisCut>(memory, 0, c.modes, left, right, store);
+    if (!assigns) {
+        return;
+    }
+    __syncthreads();
+    for (int e = static_cast<int>(threadIdx.x); e < 2 * SynthesisCut::tile_rows;
+         e += static_cast<int>(blockDim.x)) {
+        const int row = e / 2, end = e % 2;
+        const int64_t line = line0 + row;
+        if (line >= c.lines) {
+            continue;
+        }
+        const T given = c.rule.values
+                            [line / c.channels * c.rule.item + line % c.channels * c.rule.channel +
+                             end * c.rule.end];
+        const T* inwards = edges + e * c.rule.width;
+        c.out[line * c.n + (end == 0 ? 0 : c.n - 1)] =
+            face_value(c.rule, end, given, [&](int64_t j) { return inwards[j]; });
+    }
+}
+
+}  // namespace physcon::cuda

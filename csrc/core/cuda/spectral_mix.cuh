@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// Mixing of channels, one complex product per mode, and its two adjoints. Sums of a split
+// transform are added where they are first read.
+#pragma once
+
+#include "spectral_lines.cuh"
+
+namespace physcon::cuda {
+
+using MixCut = Cut<4, 8, false, true>;
+using PullCut = Cut<4, 8, false, false>;
+using WeighCut = Cut<4, 8, true, true>;
+
+template <typename T>
+struct MixCall {
+    int64_t modes = 0, batch = 0, in = 0, out = 0;
+    const Pair<T>* weight = nullptr;  ///< (modes, in, out)
+    Partial<T> input;                 ///< X (modes, batch, in)
+    Pair<T>* input_out = nullptr;     ///< the sum of `input`, or null
+    Pair<T>* output = nullptr;        ///< X W (modes, batch, out)
+    Partial<T> upstream;              ///< gradient of the output
+    Pair<T>* input_gradient = nullptr;
+    Pair<T>* weight_gradient = nullptr;
+    /// More input and upstream, per mode, for the gradient of the weight alone, or null.
+    const Pair<T>* more_input = nullptr;
+    const Pair<T>* more_upstream = nullptr;
+};
+
+/// Tiles of a (rows, columns) product.
+struct Tiles {
+    int64_t down, across;
+    __host__ __device__ Tiles(int64_t rows, int64_t columns, int tile_rows, int tile_columns)
+        : down((rows + tile_rows - 1) / tile_rows),
+          across((columns + tile_columns - 1) / tile_columns) {}
+    __host__ __device__ int64_t count() const {
+        return down * across;
+    }
+};
+
+template <typename T>
+__global__ void __launch_bounds__(most_product_threads, 1) spectral_mix_kernel(MixCall<T> c) {
+    const int columns = static_cast<int>(blockDim.x) / MixCut::row_threads * thread_columns;
+    const Tiles tiles(c.batch, c.out, MixCut::tile_rows, columns);
+    const int64_t mode = blockIdx.x / tiles.count();
+    const int64_t row0 = blockIdx.x / tiles.across % tiles.down * MixCut::tile_rows;
+    const int64_t column0 = blockIdx.x % tiles.across * columns;
+    const auto left = [&](int64_t i, int row) -> Pair<T> {
+        if (row0 + row >= c.batch) {
+            return {0, 0};
+        }
+        const int64_t at = (mode * c.batch + row0 + row) * c.in + i;
+        const Pair<T> z = c.input[at];
+        if (c.input_out != nullptr && column0 == 0) {
+            c.input_out[at] = z;
+        }
+        return z;
+    };
+    const auto right = [&](int64_t i, int column) -> Pair<T> {
+        const int64_t o = column0 + column;
+        return o < c.out ? c.weight[(mode * c.in + i) * c.out + o] : Pair<T>{0, 0};
+    };
+    const auto store = [&](int row, int column, T re, T im) {
+        if (row0 + row < c.batch && column0 + column < c.out) {
+            c.output[(mode * c.batch + row0 + row) * c.out + column0 + column] = {re, im};
+        }
+    };
+    T* memory = reinterpret_cast<T*>(shared_memory());
+    pair_product<Form::plain, MixCut>(memory, 0, c.in, left, right, store);
+}
+
+/// Gradient of the input, upstream W^H, tile `tile` of all.
+template <typename T>
+__device__ void pull_through_weight(const MixCall<T>& c, int64_t tile, int columns) {
+    const Tiles tiles(c.batch, c.in, PullCut::tile_rows, columns);
+    const int64_t mode = tile / tiles.count();
+    const int64_t row0 = tile / tiles.across % tiles.down * PullCut::tile_rows;
+    const int64_t column0 = tile % tiles.across * columns;
+    const auto left = [&](int64_t o, int row) -> Pair<T> {
+        const bool exists = row0 + row < c.batch;
+        return exists ? c.upstream[(mode * c.batch + row0 + row) * c.out + o] : Pair<T>{0, 0};
+    };
+    const auto right = [&](int64_t o, int column) -> Pair<T> {
+        const int64_t i = column0 + column;
+        return i < c.in ? c.weight[(mode * c.in + i) * c.out + o] : Pair<T>{0, 0};
+    };
+    const auto store = [&](int row, int column, T re, T im) {
+        if (row0 + row < c.batch && column0 + column < c.in) {
+            c.input_gradient[(mode * c.batch + row0 + row) * c.in + column0 + column] = {re, im};
+        }
+    };
+    T* memory = reinterpret_cast<T*>(shared_memory());
+    pair_product<Form::conjugate_right, PullCut>(memory, 0, c.out, left, right, store);
+}
+
+/// Gradient of the weight, X^H upstream, summed over the batch in its order.
+template <typename T>
+__device__ void weigh(const MixCall<T>& c, int64_t tile, int columns) {
+    const Tiles tiles(c.in, c.out, WeighCut::tile_rows, columns);
+    const int64_t mode = tile / tiles.count();
+    const int64_t row0 = tile / tiles.across % tiles.down * WeighCut::tile_rows;
+    const int64_t column0 = tile % tiles.across * columns;
+    const auto left = [&](int64_t b, int row) -> Pair<T> {
+        const int64_t i = row0 + row;
+        if (i >= c.in) {
+            return {0, 0};
+        }
+        return b < c.batch ? c.input[(mode * c.batch + b) * c.in + i]
+                           : c.more_input[((mode - 1) * c.batch + b) * c.in + i];
+    };
+    const auto right = [&](int64_t b, int column) -> Pair<T> {
+        const int64_t o = column0 + column;
+        if (o >= c.out) {
+            return {0, 0};
+        }
+        return b < c.batch ? c.upstream[(mode * c.batch + b) * c.out + o]
+                           : c.more_upstream[((mode - 1) * c.batch + b) * c.out + o];
+    };
+    const auto store = [&](int row, int column, T re, T im) {
+        if (row0 + row < c.in && column0 + column < c.out) {
+            c.weight_gradient[(mode * c.in + row0 + row) * c.out + column0 + column] = {re, im};
+        }
+    };
+    T* memory = reinterpret_cast<T*>(shared_memory());
+    const int64_t terms = (c.more_input == nullptr ? 1 : 2) * c.batch;
+    pair_product<Form::conjugate_left, WeighCut>(memory, 0, terms, left, right, store);
+}
+
+/// Both gradients in one launch: the first `pulls` blocks make that of the input.
+template <typename T>
+__global__ void __launch_bounds__(most_product_threads, 1) spectral_mix_gradient_kernel(
+    MixCall<T> c, int64_t pulls
+) {
+    const int columns = static_cast<int>(blockDim.x) / MixCut::row_threads * thread_columns;
+    if (blockIdx.x < pulls) {
+        pull_through_weight(c, blockIdx.x, columns);
+    } else {
+        weigh(c, blockIdx.x - pulls, columns);
+    }
+}
+
+}  // namespace physcon::cuda

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Launches that the convolutions are made of.
+#pragma once
+
+#include "spectral_mix.cuh"
+
+namespace physcon::cuda {
+
+/// The stream of a call, and the first error of its launches.
+struct Queue {
+    cudaStream_t stream;
+    int multiprocessors;
+    cudaError_t error = cudaSuccess;
+
+    explicit Queue(void* stream_in, int count)
+        : stream(static_cast<cudaStream_t>(stream_in)), multiprocessors(count) {}
+    template <typename... Parameters, typename... Arguments>
+    void run(
+        void (*kernel)(Parameters...),
+        int64_t blocks,
+        int threads,
+        std::size_t shared,
+        const Arguments&... arguments
+    ) {
+        if (error == cudaSuccess && blocks > 0) {
+            error = blocks <= most_blocks
+                        ? launch(kernel, blocks, threads, shared, stream, arguments...)
+                        : cudaErrorInvalidConfiguration;
+        }
+    }
+    const char* result() const {
+        return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+    }
+
+  private:
+    static constexpr int64_t most_blocks = 0x7fffffff;
+};
+
+inline int64_t mode_count(const SpectralGrid& grid) {
+    return grid.modes[0] * grid.modes[1] * grid.modes[2];
+}
+inline int64_t point_count(const SpectralGrid& grid) {
+    return grid.size[0] * grid.size[1] * grid.size[2];
+}
+
+/// The transform of (rows, N_1 .. N_d): into `out`, or with a single axis into parts in the
+/// workspace that sum up to it. A measuring arena launches nothing.
+template <typename T>
+struct Analysis {
+    SpectralGrid grid;
+    int64_t rows = 0;
+    Tables<T> tables;
+    bool weighted = false;
+    const T* values = nullptr;
+    Pair<T>* out = nullptr;
+    FaceRule<T> rule;  ///< a single axis only
+    T* face_gradient = nullptr;
+};
+template <typename T>
+Partial<T> analyse(const Analysis<T>& a, Queue& queue, Arena& arena);
+
+/// (rows, N_1 .. N_d) from its transform.
+template <typename T>
+struct Synthesis {
+    SpectralGrid grid;
+    int64_t rows = 0;
+    Tables<T> tables;
+    bool weighted = false;
+    const Pair<T>* spectrum = nullptr;
+    T* out = nullptr;
+    int64_t channels = 1;
+    FaceRule<T> rule;  ///< a single axis and `fuses_faces` only
+    const double* ends = nullptr;
+    int64_t ends_length = 0;
+};
+template <typename T>
+void synthesise(const Synthesis<T>& s, Queue& queue, Arena& arena);
+
+/// Whether `synthesise` can assign the faces of the single axis of a grid itself.
+template <typename T>
+bool fuses_faces(const SpectralGrid& grid, const FaceRule<T>& rule) {
+    return grid.axes == 1 && rule.width <= most_fused_width &&
+           rule.width <= Fold(grid.size[2]).down + 1;
+}
+
+template <typename T>
+void mix(const MixCall<T>& call, Queue& queue);
+/// The gradients that have a place to go.
+template <typename T>
+void mix_adjoint(const MixCall<T>& call, Queue& queue);
+
+}  // namespace physcon::cuda

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Stands in for the CUDA kernels of the convolutions when they are not part of the build.
+#include "core/cuda/spectral_entry.hpp"
+
+namespace physcon::cuda {
+namespace {
+constexpr const char* absent = "this build holds no CUDA kernels; build with PHYSCON_CUDA=ON";
+}
+
+template <typename T>
+std::size_t spectral_tables_size(const SpectralGrid&) {
+    return 0;
+}
+template <typename T>
+const char* spectral_tables(const SpectralGrid&, void*, const Device&) {
+    return absent;
+}
+template <typename T>
+std::size_t spectral_conv_workspace(const SpectralConvArgs<T>&, const Device&) {
+    return 0;
+}
+template <typename T>
+const char* spectral_conv(const SpectralConvArgs<T>&, const Device&, void*) {
+    return absent;
+}
+template <typename T>
+std::size_t spectral_conv_backward_workspace(const SpectralConvBackwardArgs<T>&, const Device&) {
+    return 0;
+}
+template <typename T>
+const char* spectral_conv_backward(const SpectralConvBackwardArgs<T>&, const Device&, void*) {
+    return absent;
+}
+bool is_captured(const Device&) noexcept {
+    return false;
+}
+const char* wait_for(const Device&) noexcept {
+    return absent;
+}
+
+#define PHYSCON_INSTANTIATE(T)                                                               \
+    template std::size_t spectral_tables_size<T>(const SpectralGrid&);                       \
+    template const char* spectral_tables<T>(const SpectralGrid&, void*, const Device&);      \
+    template std::size_t spectral_conv_workspace(const SpectralConvArgs<T>&, const Device&); \
+    template const char* spectral_conv(const SpectralConvArgs<T>&, const Device&, void*);    \
+    template std::size_t spectral_conv_backward_workspace(                                   \
+        const SpectralConvBackwardArgs<T>&, const Device&                                    \
+    );                                                                                       \
+    template const char* spectral_conv_backward(                                             \
+        const SpectralConvBackwardArgs<T>&, const Device&, void*                             \
+    );
+PHYSCON_INSTANTIATE(float)
+PHYSCON_INSTANTIATE(double)
+
+}  // namespace physcon::cuda

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "torch/spectral_cuda.hpp"
+
+#include <list>
+#include <mutex>
+
+namespace physcon::binding {
+namespace {
+
+struct DeviceTables {
+    SpectralGrid grid;
+    int32_t device;
+    Tensor memory;
+};
+// Tables are never given back, since captured graphs read them for as long as they live: what does
+// not fit any more is made anew in every call.
+constexpr std::size_t most_cached_bytes = std::size_t{256} << 20;
+
+bool same(const SpectralGrid& a, const SpectralGrid& b) {
+    bool same = a.axes == b.axes;
+    for (int axis = 0; axis < 3; ++axis) {
+        same = same && a.size[axis] == b.size[axis] && a.modes[axis] == b.modes[axis] &&
+               a.period[axis] == b.period[axis];
+    }
+    return same;
+}
+
+/// The tables of a grid on the device of `like`. While a graph is captured nothing is kept: its
+/// memory belongs to the graph, and the tables are made whenever it runs.
+template <typename T>
+Tensor tables_of(const SpectralCall& call, const Tensor& like, const CudaCall& device) {
+    // Never destroyed: the driver may be gone at the end of the program.
+    static std::mutex& mutex = *new std::mutex;
+    static std::list<DeviceTables>& cache = *new std::list<DeviceTables>;
+    static std::size_t cached = 0;
+    const int32_t index = like.get_device_index();
+    const std::lock_guard<std::mutex> lock(mutex);
+    for (const DeviceTables& entry : cache) {
+        if (entry.device == index && same(entry.grid, call.grid)) {
+            return entry.memory;
+        }
+    }
+    const std::size_t bytes = cuda::spectral_tables_size<T>(call.grid);
+    Tensor memory =
+        allocate(like, {static_cast<int64_t>(bytes / sizeof(T)) + 1}, like.scalar_type());
+    device.check(
+        cuda::spectral_tables<T>(call.grid, memory.template mutable_data_ptr<T>(), device.device())
+    );
+    if (cached + bytes <= most_cached_bytes && !cuda::is_captured(device.device())) {
+        // Once per grid: other streams may read the tables from now on.
+        device.check(cuda::wait_for(device.device()));
+        cache.push_back({call.grid, index, memory});
+        cached += bytes;
+    }
+    return memory;
+}
+
+}  // namespace
+
+template <typename T>
+SpectralCudaCall<T>::SpectralCudaCall(const SpectralCall& call, const Tensor& like)
+    : device_(call.op, like), tables_(tables_of<T>(call, like, device_)) {}
+
+template class SpectralCudaCall<float>;
+template class SpectralCudaCall<double>;
+
+}  // namespace physcon::binding

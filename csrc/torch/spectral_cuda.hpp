@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// A spectral op on a CUDA device: its stream, its tables, its workspace.
+#pragma once
+
+#include "core/cuda/spectral_entry.hpp"
+#include "torch/cuda.hpp"
+#include "torch/spectral.hpp"
+
+namespace physcon::binding {
+
+template <typename T>
+class SpectralCudaCall {
+  public:
+    SpectralCudaCall(const SpectralCall& call, const Tensor& like);
+    /// The tables of the grid, alive as long as this object.
+    const T* tables() const {
+        return tables_.template const_data_ptr<T>();
+    }
+    template <typename Args>
+    void run(
+        std::size_t (*workspace)(const Args&, const cuda::Device&),
+        const char* (*launch)(const Args&, const cuda::Device&, void*),
+        const Args& args
+    ) {
+        device_.check(
+            launch(args, device_.device(), device_.workspace(workspace(args, device_.device())))
+        );
+    }
+
+  private:
+    CudaCall device_;
+    Tensor tables_;
+};
+
+}  // namespace physcon::binding

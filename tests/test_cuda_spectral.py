@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CUDA kernels of the convolutions on the CPU, under the shim and its sanitizers.
+
+The oracle is the composite in float64 and complex128, dense Fourier matrices, which shares no code
+with the kernels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import simt_driver as simt
+import simt_spectral as spectral
+from op_suite import deviation, normal, seeded
+from physcon_ext.ops.composite import COMPOSITES
+from simt_spectral import Call
+
+
+# Rounding of the operands and of sums of at most 128 terms before they are set aside.
+LIMIT = {torch.float32: 2e-6, torch.float64: 1e-14}
+DTYPES = [torch.float32, torch.float64]
+
+
+@pytest.fixture(scope="module")
+def fibers() -> Path:
+    return spectral.build("fibers")
+
+
+@pytest.fixture(scope="module")
+def threads() -> Path:
+    return spectral.build("threads")
+
+
+def wide(value: Any) -> Any:
+    return value.double() if isinstance(value, Tensor) else value
+
+
+def check(program: Path, calls: list[Call]) -> None:
+    for call, answer in zip(calls, spectral.run(program, calls), strict=True):
+        expected = COMPOSITES[call.op](*map(wide, call.arguments))
+        expected = (expected,) if isinstance(expected, Tensor) else expected
+        given = [a for a in call.arguments if isinstance(a, Tensor)]
+        label = (call.op, [tuple(a.shape) for a in given], call.multiprocessors)
+        for i, (found, value) in enumerate(zip(answer.outputs, expected, strict=True)):
+            error = deviation(found, value)
+            assert error <= LIMIT[given[0].dtype], (*label, i, error)
+
+
+def convolution(
+    size: tuple[int, ...],
+    modes: tuple[int, ...],
+    period: tuple[float, ...] | None,
+    dtype: torch.dtype,
+    *,
+    batch: tuple[int, ...] = (2,),
+    channels: tuple[int, int] = (3, 2),
+    multiprocessors: int = 4,
+) -> list[Call]:
+    """The forward call of a random problem and its adjoint."""
+    g = seeded("cuda", size, modes, batch, channels)
+    x, grad = (normal(g, *batch, c, *size).to(dtype) for c in channels)
+    weight = (normal(g, *modes, *channels, 2) / channels[0]).to(dtype)
+    periods = list(map(float, period or size))
+    spectrum = COMPOSITES["spectral_conv"](x, weight, periods)[1]
+    back = (grad, spectrum, weight, list(size), periods, True, True)
+    return [
+        Call("spectral_conv", (x, weight, periods), multiprocessors),
+        Call("spectral_conv_backward", back, multiprocessors),
+    ]
+
+
+# One point, one mode, all modes, prime, odd, even; several tiles of points and of wavenumbers;
+# periods beyond the points, integer and not
+LINES: list[tuple[int, int, float | None]] = [
+    (1, 1, None),
+    (2, 2, None),
+    (1, 3, 4.0),
+    (9, 1, None),
+    (64, 33, None),
+    (67, 34, None),
+    (101, 7, 113.7),
+    (150, 76, 150.0),
+    (263, 5, 300.0),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_lines_equal_the_oracle(fibers: Path, dtype: torch.dtype) -> None:
+    calls = []
+    for i, (n, m, p) in enumerate(LINES):
+        for multiprocessors in (1, 40):  # in one piece, and split over the points
+            calls += convolution(
+                (n,), (m,), p and (p,), dtype, batch=(1 + i % 2,), multiprocessors=multiprocessors
+            )
+    check(fibers, [call.seeded(seed) for seed, call in enumerate(calls)])
+
+
+CHANNELS = [((1,), 1, 1), ((1,), 33, 1), ((), 1, 33), ((2, 2), 5, 17), ((35,), 2, 3)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_any_number_of_channels_and_items(fibers: Path, dtype: torch.dtype) -> None:
+    calls = []
+    for batch, c_in, c_out in CHANNELS:
+        calls += convolution((37,), (6,), None, dtype, batch=batch, channels=(c_in, c_out))
+    check(fibers, calls)
+
+
+PLANES: list[tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...] | None]] = [
+    ((6, 5), (2, 3), None),
+    ((12, 10), (12, 6), None),
+    ((13, 9), (6, 3), (16.0, 9.5)),
+    ((3, 70), (2, 20), None),
+    ((5, 6, 7), (4, 6, 4), None),
+    ((4, 3, 20), (2, 2, 9), (5.0, 4.5, 24.0)),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_planes_and_volumes_equal_the_oracle(fibers: Path, dtype: torch.dtype) -> None:
+    calls = []
+    for size, modes, period in PLANES:
+        calls += convolution(size, modes, period, dtype)
+    check(fibers, calls)
+
+
+def test_no_two_threads_race(threads: Path) -> None:
+    calls = convolution((67,), (9,), None, torch.float64, multiprocessors=8)
+    calls += convolution((6, 5), (2, 3), None, torch.float32, multiprocessors=2)
+    check(threads, calls)
+
+
+def test_two_orders_of_threads_give_the_same_bits(fibers: Path) -> None:
+    calls = convolution((150,), (9,), None, torch.float32, multiprocessors=16)
+    first = spectral.run(fibers, [c.seeded(1) for c in calls])
+    second = spectral.run(fibers, [c.seeded(2) for c in calls])
+    for a, b in zip(first, second, strict=True):
+        for x, y in zip(a.outputs, b.outputs, strict=True):
+            assert torch.equal(x, y)
+
+
+def test_an_item_has_the_same_bits_in_any_order_of_the_batch(fibers: Path) -> None:
+    (call, _) = convolution((67,), (9,), None, torch.float32, batch=(3,))
+    x, weight, periods = call.arguments
+    turned = Call("spectral_conv", (x.flip(0), weight, periods))
+    a, b = spectral.run(fibers, [call, turned])
+    assert torch.equal(a.outputs[0], b.outputs[0].flip(0))
+
+
+# ---- what is broken on purpose must be found -----------------------------------------------------
+
+
+@pytest.mark.parametrize("skip", [0, 1, 2, 3])
+def test_a_missing_barrier_is_a_race(threads: Path, skip: int) -> None:
+    """The barriers of the product: tile used, tile filled; the first has nothing before it."""
+    (call, _) = convolution((150,), (9,), None, torch.float64, multiprocessors=1)
+    if skip == 0:
+        check(threads, [call.seeded(0, skip)])
+        return
+    with pytest.raises(simt.Failure, match="data race"):
+        spectral.run(threads, [call.seeded(0, skip)])
+
+
+def test_a_missing_barrier_changes_the_answer(fibers: Path) -> None:
+    (call, _) = convolution((150,), (9,), None, torch.float64, multiprocessors=1)
+    (whole,) = spectral.run(fibers, [call])
+    for skip in (1, 3):
+        outputs = []
+        for seed in range(3):
+            (answer,) = spectral.run(fibers, [call.seeded(seed, skip)])
+            outputs.append(answer.outputs[0])
+        assert any(not torch.equal(y, whole.outputs[0]) for y in outputs), skip
+
+
+def test_an_index_off_by_one_is_found(fibers: Path) -> None:
+    name = "spectral_tables.cuh"
+    text = (simt.KERNELS / name).read_text()
+    right = "down(size - 1 - size / 2)"
+    assert text.count(right) == 1
+    wrong = text.replace(right, right.replace("- 1 -", "-"))
+    program = spectral.build("fibers", {name: wrong})
+    for call in convolution((31,), (4,), None, torch.float64):
+        check(fibers, [call])
+        with pytest.raises((simt.Failure, AssertionError)):
+            check(program, [call])
