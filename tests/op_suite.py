@@ -429,10 +429,45 @@ class Spectral(Op):
         return (*free.values(), [])
 
 
+class Block(Op):
+    """A Fourier layer: what `Spectral` has, a matrix of channels and a bias, activated."""
+
+    name = "fno_block"
+    unbatched = ("weight", "skip", "bias")
+    keeps_low = True
+    outputs = ("product",)
+    noises = ["row"]
+
+    def free(
+        self,
+        batch: tuple[int, ...] = (2,),
+        n: int = 6,
+        r: int = 2,
+        *,
+        shared: bool = False,
+        noise: str = "row",
+    ) -> Arguments:
+        g = seeded(self.name, batch, n, r)
+        return dict(
+            x=normal(g, *batch, 2, n),
+            weight=normal(g, min(r, n // 2 + 1), 2, 3, 2),
+            skip=normal(g, 2, 3),
+            bias=normal(g, 3),
+        )
+
+    def arguments(self, free: Arguments) -> Arguments:
+        return dict(free)
+
+    def raw_arguments(self, free: Arguments) -> tuple[Any, ...]:
+        data = free["x"].new_empty(0)
+        rows = data.double()
+        return (*free.values(), *[rows] * 3, *[data] * 3, *[rows] * 3, [], True, True)
+
+
 OPS: list[Op] = [Diagonal(), Cross(), Dense(), Disjoint(), Banded(), Product()]
 OP_IDS = [op.name for op in OPS]
 # with those that condition nothing: what holds for any op
-EVERY_OP: list[Op] = [*OPS, Spectral()]
+EVERY_OP: list[Op] = [*OPS, Spectral(), Block()]
 EVERY_ID = [op.name for op in EVERY_OP]
 
 

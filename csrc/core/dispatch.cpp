@@ -6,6 +6,7 @@
 #include "cpu_features.hpp"
 #include "faces.hpp"
 #include "fv.hpp"
+#include "pointwise.hpp"
 #include "spectral.hpp"
 
 namespace physcon {
@@ -56,7 +57,11 @@ namespace physcon {
       boundary_spectral_conv_backward,                                                            \
       BoundarySpectralConvBackwardArgs,                                                           \
       (, void* workspace),                                                                        \
-      (, workspace))
+      (, workspace))                                                                              \
+    X(std::size_t, pointwise_workspace, PointwiseArgs, (), ())                                    \
+    X(void, pointwise, PointwiseArgs, (, void* workspace), (, workspace))                         \
+    X(std::size_t, pointwise_backward_workspace, PointwiseBackwardArgs, (), ())                   \
+    X(void, pointwise_backward, PointwiseBackwardArgs, (, void* workspace), (, workspace))
 
 #define PHYSCON_UNWRAP(...) __VA_ARGS__
 #define PHYSCON_DECLARE(result, name, Args, parameters, arguments) \

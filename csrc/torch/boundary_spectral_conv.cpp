@@ -81,6 +81,8 @@ Shape shifts_shape(const SpectralCall& call, const GivenGains& gains) {
     return shape;
 }
 
+}  // namespace
+
 std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
     const Tensor& x_in,
     const Tensor& weight_in,
@@ -214,7 +216,6 @@ boundary_spectral_conv_backward(
     };
 }
 
-}  // namespace
 }  // namespace physcon::binding
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <tuple>
 #include <utility>
 
 #include "core/spectral.hpp"
@@ -90,5 +91,59 @@ template <typename T>
 Tensor fft_synthesis(
     const SpectralCall& call, const T* spectrum, int64_t rows, bool weighted, const Tensor& like
 );
+
+/// The ops of the same names.
+std::tuple<Tensor, Tensor> spectral_conv(
+    const Tensor& x, const Tensor& weight, const std::vector<double>& period
+);
+std::tuple<Tensor, Tensor> spectral_conv_backward(
+    const Tensor& grad,
+    const Tensor& spectrum,
+    const Tensor& weight,
+    const std::vector<int64_t>& size,
+    const std::vector<double>& period,
+    bool x_needed,
+    bool weight_needed
+);
+std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
+    const Tensor& x,
+    const Tensor& weight,
+    const Tensor& gain_0,
+    const Tensor& gain_1,
+    const Tensor& gain_2,
+    const Tensor& values_0,
+    const Tensor& values_1,
+    const Tensor& values_2,
+    const Tensor& stencil_0,
+    const Tensor& stencil_1,
+    const Tensor& stencil_2,
+    const std::vector<double>& period
+);
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>
+boundary_spectral_conv_backward(
+    const Tensor& grad,
+    const Tensor& spectrum,
+    const Tensor& shifts,
+    const Tensor& weight,
+    const Tensor& gain_0,
+    const Tensor& gain_1,
+    const Tensor& gain_2,
+    const Tensor& values_0,
+    const Tensor& values_1,
+    const Tensor& values_2,
+    const Tensor& stencil_0,
+    const Tensor& stencil_1,
+    const Tensor& stencil_2,
+    const std::vector<double>& period,
+    bool x_needed,
+    bool weight_needed,
+    bool gains_needed,
+    bool values_needed
+);
+
+/// The length of x along its last axes as a period, unless one is given.
+inline std::vector<double> period_or_size(const std::vector<double>& period, const Shape& size) {
+    return period.empty() ? std::vector<double>(size.begin(), size.end()) : period;
+}
 
 }  // namespace physcon::binding

@@ -292,6 +292,8 @@ Tensor fft_conv_backward(
     return fft_synthesis<T>(call, mixing.input_gradient, call.items * call.in, false, grad);
 }
 
+}  // namespace
+
 std::tuple<Tensor, Tensor> spectral_conv(
     const Tensor& x_in, const Tensor& weight_in, const std::vector<double>& period
 ) {
@@ -401,7 +403,6 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
     return {x_out, weight_out};
 }
 
-}  // namespace
 }  // namespace physcon::binding
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {

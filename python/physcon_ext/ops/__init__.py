@@ -13,6 +13,7 @@ from physcon_ext.ops.condition_dense import condition_dense
 from physcon_ext.ops.condition_diagonal import condition_diagonal
 from physcon_ext.ops.condition_disjoint import condition_disjoint
 from physcon_ext.ops.end_response import end_response
+from physcon_ext.ops.fno_block import fno_block
 from physcon_ext.ops.spectral_conv import spectral_conv
 from physcon_ext.reference.balance_law import Advanced, EdgeTable, Method
 from physcon_ext.reference.cavity import CavityStep
@@ -37,6 +38,7 @@ __all__ = [
     "condition_diagonal",
     "condition_disjoint",
     "end_response",
+    "fno_block",
     "spectral_conv",
 ]
 

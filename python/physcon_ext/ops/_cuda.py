@@ -41,6 +41,8 @@ COMPOSITE_OPS = (
     "end_response_backward",
     "balance_law",
     "cavity",
+    "fno_block",
+    "fno_block_backward",
 )
 _VARIABLE = "PHYSCON_CUDA_KERNELS"
 _MODES = ("verified", "all", "none")

@@ -111,6 +111,19 @@ def assign_by_formula(
     return u
 
 
+def prescribed(stencils: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """Mask of the points that are assigned without regard to their own value."""
+    found = torch.zeros((), dtype=torch.bool, device=stencils[0].device)
+    for axis, n in enumerate(sizes):
+        if stencils[axis].numel() == 0:
+            continue
+        first, last = (stencils[axis][:, 0] == 0).unbind()
+        at = torch.arange(n, device=found.device)
+        ends = ((at == 0) & first) | ((at == n - 1) & last)
+        found = found | ends.reshape(-1, *(1,) * (len(sizes) - 1 - axis))
+    return found
+
+
 def pull_by_formula(
     grad: Tensor, values: Sequence[Tensor], stencils: Sequence[Tensor], dims: int
 ) -> tuple[Tensor, list[Tensor]]:

@@ -85,27 +85,27 @@ def boundary_spectral_conv(
     given = x
     x, weight = check_tensors(_NAME, x=x, weight=weight)
     periods = check_spectral(_NAME, x, weight, period)
-    matrices = _check_gains(x, weight, gains)
+    matrices = check_gains(_NAME, x, weight, gains)
     none: list[Tensor | None] = [None] * len(periods)
-    data = [_widen(value, given, x) for value in values or none]
+    data = [widen(value, given, x) for value in values or none]
     faces = face_tensors(_NAME, x, weight.shape[-2], data, stencils or none)
     y = _apply(x, weight, *matrices, *faces.values, *faces.stencils, periods)[0]
     return y.to(given.dtype) if given.dtype != x.dtype else y
 
 
-def _widen(value: Tensor | None, given: Tensor, x: Tensor) -> Tensor | None:
+def widen(value: Tensor | None, given: Tensor, x: Tensor) -> Tensor | None:
     """Face data follow ``x`` where autocast widens it."""
     if isinstance(value, Tensor) and value.dtype == given.dtype:
         return value.to(x.dtype)
     return value
 
 
-def _check_gains(x: Tensor, weight: Tensor, gains: Sequence[Tensor | None]) -> list[Tensor]:
+def check_gains(op: str, x: Tensor, weight: Tensor, gains: Sequence[Tensor | None]) -> list[Tensor]:
     """Return the gains of three axes, empty ones where an axis is not corrected."""
     d = weight.ndim - 3
     if len(gains) != d:
         raise ValueError(
-            f"{_NAME}: expected gains to have {d} entries, one per axis, got {len(gains)}"
+            f"{op}: expected gains to have {d} entries, one per axis, got {len(gains)}"
         )
     found = [torch.empty(0, dtype=torch.float64, device=x.device)] * 3
     modes, c_in, c_out = weight.shape[:d], weight.shape[-3], weight.shape[-2]
@@ -114,21 +114,19 @@ def _check_gains(x: Tensor, weight: Tensor, gains: Sequence[Tensor | None]) -> l
             continue
         if not isinstance(gain, Tensor) or gain.dtype != torch.float64:
             got = gain.dtype if isinstance(gain, Tensor) else type(gain).__name__
-            raise TypeError(f"{_NAME}: expected gains[{axis}] to be a float64 tensor, got {got}")
+            raise TypeError(f"{op}: expected gains[{axis}] to be a float64 tensor, got {got}")
         if gain.device != x.device:
-            raise ValueError(
-                f"{_NAME}: expected gains[{axis}] to be on {x.device}, got {gain.device}"
-            )
+            raise ValueError(f"{op}: expected gains[{axis}] to be on {x.device}, got {gain.device}")
         others = modes.numel() // modes[axis]
         shape = (others, 2 * (c_in + c_out), 2 * c_in)
         if gain.ndim != 4 or gain.shape[:-1] != shape or gain.shape[-1] not in (1, 2):
             raise ValueError(
-                f"{_NAME}: expected gains[{axis}] to have shape {(*shape, 2)}, or 1 as its last "
+                f"{op}: expected gains[{axis}] to have shape {(*shape, 2)}, or 1 as its last "
                 f"size, got {tuple(gain.shape)}"
             )
         if x.shape[x.ndim - d + axis] < 2:
             raise ValueError(
-                f"{_NAME}: expected at least 2 points along the corrected axis {axis}, got "
+                f"{op}: expected at least 2 points along the corrected axis {axis}, got "
                 f"{x.shape[x.ndim - d + axis]}"
             )
         found[axis] = gain

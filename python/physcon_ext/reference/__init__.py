@@ -16,6 +16,7 @@ from physcon_ext.reference.condition_dense import condition_dense
 from physcon_ext.reference.condition_diagonal import condition_diagonal
 from physcon_ext.reference.condition_disjoint import condition_disjoint
 from physcon_ext.reference.end_response import end_response
+from physcon_ext.reference.fno_block import fno_block
 from physcon_ext.reference.results import Conditioned, ConditionedBanded
 from physcon_ext.reference.row_system import RowStatus
 from physcon_ext.reference.spectral_conv import spectral_conv
@@ -36,5 +37,6 @@ __all__ = [
     "condition_diagonal",
     "condition_disjoint",
     "end_response",
+    "fno_block",
     "spectral_conv",
 ]

@@ -13,6 +13,7 @@ from physcon_ext.ops.composite.banded import (
     condition_banded,
     condition_banded_backward,
 )
+from physcon_ext.ops.composite.block import fno_block, fno_block_backward
 from physcon_ext.ops.composite.boundary import (
     assign_faces,
     assign_faces_backward,
@@ -69,5 +70,7 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
         end_response_backward,
         balance_law,
         cavity,
+        fno_block,
+        fno_block_backward,
     )
 }
