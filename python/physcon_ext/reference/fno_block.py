@@ -44,8 +44,9 @@ def fno_block(
     """
     d = weight.ndim - 3
     none: list[Tensor | None] = [None] * d
+    periods = period if period is None or isinstance(period, Sequence) else [period] * d
     wide = x.double()
-    u = boundary_spectral_conv(wide, weight.double(), gains or none, period=period)
+    u = boundary_spectral_conv(wide, weight.double(), gains or none, period=periods)
     if skip is not None:
         u = u + (wide.movedim(-1 - d, -1) @ skip.double()).movedim(-1, -1 - d)
     if bias is not None:
