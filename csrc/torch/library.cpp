@@ -137,12 +137,9 @@ STABLE_TORCH_LIBRARY(physcon, m) {
     // may be empty.
     m.def(
         "fno_block(Tensor x, Tensor weight, Tensor skip, Tensor bias, Tensor gain_0, Tensor "
-        "gain_1, "
-        "Tensor gain_2, Tensor values_0, Tensor values_1, Tensor values_2, Tensor stencil_0, "
-        "Tensor "
-        "stencil_1, Tensor stencil_2, float[] period, bool activated, bool keep) -> (Tensor, "
-        "Tensor, "
-        "Tensor, Tensor)"
+        "gain_1, Tensor gain_2, Tensor values_0, Tensor values_1, Tensor values_2, Tensor "
+        "stencil_0, Tensor stencil_1, Tensor stencil_2, float[] period, bool activated, bool keep) "
+        "-> (Tensor, Tensor, Tensor, Tensor)"
     );
     // Its adjoint -> gradients of x, weight, skip, bias, the gains and the values; an empty field
     // is computed anew.

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
-from physcon_ext.ops._faces import batched_values, face_tensors, per_call, prescribed, unmapped
-from physcon_ext.ops.assign_faces import assign_faces
-from physcon_ext.ops.boundary_spectral_conv import boundary_spectral_conv, check_gains, widen
-from physcon_ext.ops.spectral_conv import apply_each, check_spectral, spectral_conv
+from physcon_ext.ops._faces import batched_values, face_tensors, per_call, unmapped
+from physcon_ext.ops.boundary_spectral_conv import check_gains, widen
+from physcon_ext.ops.composite import block as composite
+from physcon_ext.ops.spectral_conv import apply_each, check_spectral
 
 
 _NAME = "physcon::fno_block"
@@ -121,31 +121,7 @@ def fno_block(
 
 
 # ---- derivatives ---------------------------------------------------------------------------------
-# What a transform or a second derivative sees is the layer made of its differentiable parts.
-
-
-def _composed(*arguments: Any) -> Tensor:
-    x, weight, skip, bias = arguments[:4]
-    gains, values, stencils = (arguments[part] for part in (_GAINS, _VALUES, _STENCILS))
-    period, activated = arguments[_PERIOD : _PERIOD + 2]
-    d = weight.ndim - 3
-    if any(gain.numel() for gain in gains):
-        u = boundary_spectral_conv(x, weight, _given(gains, d), period=period or None)
-    else:
-        u = spectral_conv(x, weight, period=period or None)
-    if skip.numel():
-        u = u + torch.einsum("...ip,io->...op", x.flatten(-d), skip).reshape(u.shape)
-    if bias.numel():
-        u = u + bias.reshape(-1, *(1,) * d)
-    if any(stencil.numel() for stencil in stencils):
-        u = assign_faces(u, _given(values, d), _given(stencils, d))
-    if not activated:
-        return u
-    return torch.where(prescribed(stencils, u.shape[-d:]), u, torch.nn.functional.gelu(u))
-
-
-def _given(tensors: Sequence[Tensor], dims: int) -> list[Tensor | None]:
-    return [t if t.numel() else None for t in tensors[:dims]]
+# What a second derivative or forward mode sees is the same layer by torch operations.
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
@@ -171,9 +147,13 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor 
 
 
 def _pullback(inputs: Sequence[Tensor], *flags: Any) -> Any:
-    """The adjoint as a differentiable function, from the layer made of its parts."""
+    """The adjoint as a differentiable function."""
     count = _STENCILS.start
-    return torch.func.vjp(lambda *t: _composed(*t, *inputs[count:], *flags), *inputs[:count])[1]
+
+    def formula(*tensors: Tensor) -> Tensor:
+        return composite.fno_block(*tensors, *inputs[count:], *flags, False)[0]
+
+    return torch.func.vjp(formula, *inputs[:count])[1]
 
 
 class _Transformed(torch.autograd.Function):
