@@ -235,3 +235,4 @@ def test_the_gallery_draws_every_equation(tmp_path: Path) -> None:
     for picture in pictures:
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert (ROOT / "docs/figures" / picture.name).exists()
+        assert f"](figures/{picture.name})" in (ROOT / "docs/gallery.md").read_text()

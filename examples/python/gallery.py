@@ -24,6 +24,10 @@ SHOWN: dict[str, dict[str, float]] = {
     "stokes": {"nu": 0.02},
     "viscous_burgers": {"u_left": 1.0, "u_right": -0.2, "nu": 0.01},
     "cavity": {"lid": 1.0},
+    "diffusion_2d": {"k": 1.0},
+    "porous_medium_2d": {"m": 2.0, "volume": 0.3},
+    "advection_2d": {"a": 0.5, "b": 0.2},
+    "burgers_2d": {"mean": 0.25, "jump": 1.0},
 }
 
 

@@ -38,7 +38,7 @@ from physcon_ext.data.layout import (
 from physcon_ext.data.records import Column, Grid, exact_record, make_grid
 from physcon_ext.data.schema import open_file
 from physcon_ext.data.streams import SampleStream, sample_seed
-from physcon_ext.pde import Equation, Problem, Wave, equation
+from physcon_ext.pde import Equation, PlaneProblem, Problem, Wave, equation
 
 
 SPLIT = {"train": 0.8, "valid": 0.1, "test": 0.1}
@@ -379,7 +379,7 @@ def _plan(
 
 
 def _route(kind: type[Equation], route: str | None, points: bool) -> str:
-    known = ("exact", "fv") if issubclass(kind, (Problem, Wave)) else ("fv",)
+    known = ("exact", "fv") if issubclass(kind, (Problem, PlaneProblem, Wave)) else ("fv",)
     chosen = known[0] if route is None else route
     if chosen not in known:
         raise ValueError(

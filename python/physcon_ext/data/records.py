@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from physcon_ext.pde import Equation, Problem, Wave
+from physcon_ext.pde import Equation, PlaneProblem, Problem, Wave
 
 
 AXES = ("x", "y", "z")
@@ -97,6 +97,8 @@ def make_grid(equation: Equation, cells: int, times: Tensor) -> Grid:
     periodic = tuple(equation.boundary.is_periodic(axis) for axis in range(len(low_edges)))
     if isinstance(equation, Problem):
         return Grid((equation.edges(cells),), periodic, times)
+    if isinstance(equation, PlaneProblem):
+        return Grid(equation.edges(cells), periodic, times)
     faces = torch.linspace(0.0, 1.0, cells + 1, dtype=torch.float64)
     return Grid((faces,) * equation.spatial_dims, periodic, times)
 
@@ -117,6 +119,8 @@ def exact_record(equation: Equation, grid: Grid, points: bool) -> list[Column]:
     """
     if isinstance(equation, Problem):
         return _interval_record(equation, grid, points)
+    if isinstance(equation, PlaneProblem):
+        return _plane_record(equation, grid)
     if isinstance(equation, Wave):
         return _wave_record(equation, grid)
     raise ValueError(f"generate: expected an exact solution of {equation.name}, which has none")
@@ -202,6 +206,49 @@ def _edge_columns(problem: Problem, times: Tensor, side: int, path: str) -> list
     return columns
 
 
+def _plane_record(problem: PlaneProblem, grid: Grid) -> list[Column]:
+    (x, y), times, name = grid.faces, grid.times, problem.variable
+    averages = problem.cell_averages(times, x, y)
+    kept: Attributes = {"kind": "cell_average", "location": "cells", "conserved": True}
+    columns = [
+        Column(f"/fields/{name}", averages, "cell averages", attributes=kept),
+        *parameter_columns(problem),
+    ]
+    for axis, flux in zip(AXES, problem.mean_fluxes(times, x, y), strict=False):
+        text = f"mean flux along {axis} over each interval"
+        columns.append(Column(f"/fluxes/{name}/{axis}", flux, text))
+    moments = times.unsqueeze(-1)
+    centres = _edge_centres(x, y)
+    for number, (edge, word) in enumerate(zip(centres, problem.kinds, strict=True)):
+        along, kind, path = number // 2, {"kind": word}, f"/boundary/{name}/{edge}"
+        # Opposite edges of a torus are the same points, to the last bit.
+        place = centres[EDGES[2 * along] if word == "periodic" else edge]
+        trace = problem.values(moments, *place)
+        outward = problem.flux(moments, *place)[along] * (-1.0 if number % 2 == 0 else 1.0)
+        columns += [
+            Column(f"{path}/trace", trace, "value on the edge, at its centres", attributes=kind),
+            Column(f"{path}/flux", outward, "outward flux, at its centres", attributes=kind),
+        ]
+        if word == "dirichlet":
+            nothing = torch.zeros_like(trace)
+            columns.append(Column(f"{path}/value", nothing, "prescribed value", attributes=kind))
+    total = (grid.volume * averages).sum(dim=(1, 2))
+    mass = problem.mass(times)
+    gained = mass - mass[0]
+    return columns + conserved_columns(name, total, gained, torch.zeros_like(mass), mass[0])
+
+
+def _edge_centres(x: Tensor, y: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Coordinates of the middles of the faces on each edge."""
+    middle = [(faces[:-1] + faces[1:]) / 2 for faces in (x, y)]
+    return {
+        "x_lo": (x[0], middle[1]),
+        "x_hi": (x[-1], middle[1]),
+        "y_lo": (middle[0], y[0]),
+        "y_hi": (middle[0], y[-1]),
+    }
+
+
 def _wave_record(wave: Wave, grid: Grid) -> list[Column]:
     (x, y), times = grid.faces, grid.times
     u, v = wave.cell_averages(times, x, y), wave.speed_averages(times, x, y)
@@ -216,15 +263,8 @@ def _wave_record(wave: Wave, grid: Grid) -> list[Column]:
         columns.append(Column(f"/fluxes/v/{axis}", flux, text))
     sources = wave.mean_sources(times, x, y)
     columns.append(Column("/sources/u", sources, "mean source over each interval"))
-    middle = [(faces[:-1] + faces[1:]) / 2 for faces in (x, y)]
-    ends = {
-        "x_lo": (x[0], middle[1]),
-        "x_hi": (x[-1], middle[1]),
-        "y_lo": (middle[0], y[0]),
-        "y_hi": (middle[0], y[-1]),
-    }
     still = {"kind": "neumann"}
-    for edge, place in ends.items():
+    for edge, place in _edge_centres(x, y).items():
         trace = wave.values(times.unsqueeze(-1), *place)
         path = f"/boundary/u/{edge}"
         nothing = torch.zeros_like(trace)

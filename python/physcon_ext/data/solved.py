@@ -118,6 +118,10 @@ _SOLVERS: dict[type[pde.Equation], Callable[..., Any]] = {
     pde.PeriodicBurgers: fv.burgers,
     pde.Wave: fv.wave,
     pde.Cavity: fv.cavity,
+    pde.PlaneDiffusion: fv.diffusion,
+    pde.PorousDrop: fv.porous_medium,
+    pde.PlaneAdvection: fv.advection,
+    pde.PlaneBurgers: fv.burgers,
 }
 
 
@@ -135,6 +139,9 @@ def _solve(
         x, y = grid.faces
         start = [f(grid.times[0], x, y) for f in (equation.cell_averages, equation.speed_averages)]
         given |= {"domain": ((0.0, 1.0), (0.0, 1.0)), "c": equation.c}
+    elif isinstance(equation, pde.PlaneProblem):
+        start = [equation.cell_averages(grid.times[0], *grid.faces)]
+        given |= {"domain": equation.domain, **_constants(equation, grid)}
     else:
         assert isinstance(equation, pde.Problem)  # the other keys of _SOLVERS but the cavity
         start = [equation.cell_averages(grid.times[0], grid.faces[0])]
@@ -143,9 +150,9 @@ def _solve(
     return solution
 
 
-def _constants(equation: pde.Problem, grid: Grid) -> dict[str, Any]:
+def _constants(equation: pde.Equation, grid: Grid) -> dict[str, Any]:
     """Arguments of the solver that the parameters of the equation determine."""
-    if isinstance(equation, pde.Diffusion):
+    if isinstance(equation, (pde.Diffusion, pde.PlaneDiffusion)):
         return {"k": equation.k}
     if isinstance(equation, pde.Stokes):
         return {"k": equation.nu}
@@ -157,12 +164,14 @@ def _constants(equation: pde.Problem, grid: Grid) -> dict[str, Any]:
             return amplitude * math.pi / 2 * torch.cos(math.pi * t)
 
         return {"k": equation.k, "source": [(strength, shape)]}
-    if isinstance(equation, pde.PorousMedium):
+    if isinstance(equation, (pde.PorousMedium, pde.PorousDrop)):
         return {"m": equation.m}
     if isinstance(equation, pde.Stefan):
         return {"u_star": equation.u_star, "k_max": equation.k_max}
     if isinstance(equation, pde.Advection):
         return {"speed": equation.a}
+    if isinstance(equation, pde.PlaneAdvection):
+        return {"speed": (equation.a, equation.b)}
     if isinstance(equation, (pde.ViscousBurgers, pde.PeriodicBurgers)):
         return {"viscosity": equation.nu}
     return {}

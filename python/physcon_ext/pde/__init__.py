@@ -8,6 +8,10 @@ from physcon_ext.pde.diffusion import Diffusion
 from physcon_ext.pde.equation import Equation, Parameter
 from physcon_ext.pde.heat import Heat
 from physcon_ext.pde.periodic_burgers import PeriodicBurgers
+from physcon_ext.pde.plane import PlaneProblem
+from physcon_ext.pde.plane_burgers import PlaneBurgers
+from physcon_ext.pde.plane_linear import PlaneAdvection, PlaneDiffusion
+from physcon_ext.pde.porous_drop import PorousDrop
 from physcon_ext.pde.porous_medium import PorousMedium
 from physcon_ext.pde.problem import Problem
 from physcon_ext.pde.registry import EQUATIONS, equation
@@ -27,6 +31,11 @@ __all__ = [
     "Heat",
     "Parameter",
     "PeriodicBurgers",
+    "PlaneAdvection",
+    "PlaneBurgers",
+    "PlaneDiffusion",
+    "PlaneProblem",
+    "PorousDrop",
     "PorousMedium",
     "Problem",
     "Stefan",

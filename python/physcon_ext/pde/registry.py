@@ -10,6 +10,9 @@ from physcon_ext.pde.diffusion import Diffusion
 from physcon_ext.pde.equation import Equation, suggestion
 from physcon_ext.pde.heat import Heat
 from physcon_ext.pde.periodic_burgers import PeriodicBurgers
+from physcon_ext.pde.plane_burgers import PlaneBurgers
+from physcon_ext.pde.plane_linear import PlaneAdvection, PlaneDiffusion
+from physcon_ext.pde.porous_drop import PorousDrop
 from physcon_ext.pde.porous_medium import PorousMedium
 from physcon_ext.pde.stefan import Stefan
 from physcon_ext.pde.stokes import Stokes
@@ -31,6 +34,10 @@ EQUATIONS: dict[str, type[Equation]] = {
         Heat,
         Wave,
         Cavity,
+        PlaneDiffusion,
+        PorousDrop,
+        PlaneAdvection,
+        PlaneBurgers,
     )
 }
 

@@ -94,12 +94,16 @@ def _snapshots(opened: Any, values: Any, times: Any, axes: list[Axes]) -> None:
     if values.shape[1] == len(edges[0]):  # values at the vertices
         edges = [np.concatenate([e[:1], (e[1:] + e[:-1]) / 2, e[-1:]]) for e in edges]
     shown = (len(times) // 2, len(times) - 1)
-    # A wall layer of few cells would leave the rest of the picture without colour.
-    reach = float(np.quantile(np.abs(values[list(shown)]), 0.98)) or 1.0
+    pictured = values[list(shown)]
+    limits: dict[str, Any] = {"vmin": 0.0, "vmax": float(pictured.max()) or 1.0}
+    signed = float(pictured.min()) < 0
+    if signed:
+        # A wall layer of few cells would leave the rest of the picture without colour.
+        reach = float(np.quantile(np.abs(pictured), 0.98)) or 1.0
+        limits = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
     for ax, index in zip(axes, shown, strict=True):
-        limits: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach}
         picture = ax.pcolormesh(*edges, values[index].T, rasterized=True, **limits)
-        ax.figure.colorbar(picture, ax=ax, pad=0.02, extend="both")
+        ax.figure.colorbar(picture, ax=ax, pad=0.02, extend="both" if signed else "neither")
         ax.set_aspect("equal")
         ax.set_title(f"t = {times[index]:.3g}")
         ax.set_xlabel("x")
