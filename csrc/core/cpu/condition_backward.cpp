@@ -235,7 +235,9 @@ class Backward {
         const W* upstream,
         const W* prior
     ) const {
-        add_gram(c, count, weight, upstream, s.lanes, s.products);
+        const int64_t ahead =
+            at + gram_run < n_ ? gram_run : (diagonal_ ? a_.rows : a_.cross).stride - at;
+        add_gram(c, count, ahead, weight, upstream, s.lanes, s.products);
         if (s.factor_lanes == nullptr) {
             return;
         }

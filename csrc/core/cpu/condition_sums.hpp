@@ -21,7 +21,9 @@ PHYSCON_KERNEL void ConditionForward<T>::gram(State& s, int64_t b, int64_t chunk
         const int64_t count = smaller(gram_run, end - p);
         if (lower_) {
             const T *v = variance(s, b) + p, *m = mean(b) + p;
-            add_gram(all.from(p), count, v, m, s.lanes, s.dots);
+            // The next points of the same rows, or the first ones of the next item.
+            const int64_t ahead = p + gram_run < n_ ? gram_run : a_.rows.stride - p;
+            add_gram(all.from(p), count, ahead, v, m, s.lanes, s.dots);
         } else {
             add_dots(all.from(p), count, mean(b) + p, s.dots);
             const T* none = nullptr;

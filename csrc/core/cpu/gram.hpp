@@ -108,13 +108,16 @@ inline void product_tile(
 }
 
 /// A tile on the diagonal of rows diag(weight) rows', without what is above the diagonal, and the
-/// products of its rows with one vector: the rows are widened once for both.
+/// products of its rows with one vector. `scaled` receives the rows times the weight, gram_run
+/// apart, for the tiles left of this one.
 template <typename T, typename W, typename X>
 inline void diagonal_tile(
     const T* const (&rows)[tile_rows],
     const W* weight,
     const X* vector,
     int64_t count,
+    int64_t ahead,
+    double* scaled,
     double* lanes,
     double* dots
 ) {
@@ -126,10 +129,11 @@ inline void diagonal_tile(
         const V v = load_as<double, is_full>(vector + p, live);
         V y[tile_rows];
         for (int i = 0; i < tile_rows; ++i) {
-            prefetch(rows[i] + p + gram_run);
+            prefetch(rows[i] + p + ahead);
             y[i] = load_as<double, is_full>(rows[i] + p, live);
             dot[i] += y[i] * v;
             const V x = y[i] * w;
+            store(scaled + i * gram_run + p, x);
             for (int j = 0; j <= i; ++j) {
                 sum[i][j] += x * y[j];
             }
@@ -162,25 +166,31 @@ inline void add_products(
     }
 }
 
-/// lanes += rows diag(weight) rows', lower tiles; dots += rows times one vector.
+/// lanes += rows diag(weight) rows', lower tiles; dots += rows times one vector. At most gram_run
+/// points; `ahead` elements further is what the caller reads next.
 template <typename T, typename W, typename X>
 inline void add_gram(
     const Rows<T>& rows,
     int64_t count,
+    int64_t ahead,
     const W* weight,
     const X* vector,
     double* lanes,
     double* dots
 ) {
+    alignas(vector_bytes) double scaled[tile_rows * gram_run];
+    const double *x[tile_rows], *none = nullptr;
+    Rows<double>{scaled, gram_run, tile_rows}.four(0, x);
     for (int64_t i = 0; i < rows.count; i += tile_rows) {
         const T* a[tile_rows];
         rows.four(i, a);
+        double* last = lanes + i / tile_rows * tile_lanes;
+        diagonal_tile(a, weight, vector, count, ahead, scaled, last, dots + i * width<double>);
         for (int64_t j = 0; j < i; j += tile_rows, lanes += tile_lanes) {
             const T* b[tile_rows];
             rows.four(j, b);
-            product_tile<true>(a, b, weight, count, lanes);
+            product_tile<false>(x, b, none, count, lanes);
         }
-        diagonal_tile(a, weight, vector, count, lanes, dots + i * width<double>);
         lanes += tile_lanes;
     }
 }
