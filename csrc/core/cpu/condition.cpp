@@ -41,7 +41,7 @@ ConditionForward<T>::ConditionForward(
             state.gram = arena_.take<double>(rank_ * rank_);
             state.factored = arena_.take<double>(rank_ * rank_);
             state.inverse = arena_.take<double>(group_ * rank_ * rank_);
-            state.vectors = arena_.take<double>(4 * rank_);
+            state.vectors = arena_.take<double>((1 + factor_panel) * rank_);
             state.flags = arena_.take<Flags>(group_);
             state.wide_mean = sizeof(T) == 8 ? nullptr : arena_.take<double>(n_);
             state.diagonal = args.covariance.data == nullptr ? nullptr : arena_.take<T>(n_);

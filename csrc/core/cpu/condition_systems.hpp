@@ -89,19 +89,25 @@ void ConditionForward<T>::solve_rank(State& s, int64_t b, Rank rank) const {
             s.gram[k * rank + k] += noise[k];
         }
     }
-    for (int64_t i = 0; i < rank * rank; ++i) {
-        all_finite = all_finite && finite(s.gram[i]);
-    }
+    Vector<double> not_finite = {};  // x - x is zero, or not a number
+    each_vector<width<double>>(rank * rank, [&](auto full, int64_t i, int live) {
+        const Vector<double> x = load_lanes<decltype(full)::value>(s.gram + i, live);
+        not_finite += x - x;
+    });
+    all_finite = all_finite && sum_lanes(not_finite) == 0;
     s.flags->finite = all_finite;
     if (!all_finite) {
         mark_non_finite(b);
         return;
     }
-    // A is symmetric up to the rounding of C; the factor uses its symmetric part, the
+    const bool symmetric = lower_ && !a_.noise_is_matrix;
+    // Otherwise A is symmetric up to the rounding of C; the factor uses its symmetric part, the
     // refinement A itself.
     for (int64_t k = 0; k < rank; ++k) {
+        const double* row = s.gram + k * rank;
+        double* half = s.factored + k * rank;
         for (int64_t j = 0; j <= k; ++j) {
-            s.factored[k * rank + j] = 0.5 * (s.gram[k * rank + j] + s.gram[j * rank + k]);
+            half[j] = symmetric ? row[j] : 0.5 * (row[j] + s.gram[j * rank + k]);
         }
     }
     if (!lower_) {
@@ -121,12 +127,9 @@ void ConditionForward<T>::solve_rank(State& s, int64_t b, Rank rank) const {
     add_solution(s.inverse, rank, rhs, work, alpha);
     for (int pass = 0; pass < refinements; ++pass) {
         double* residual = s.vectors + 2 * rank;
+        multiply_vector(s.gram, rank, alpha, residual);
         for (int64_t k = 0; k < rank; ++k) {
-            double value = rhs[k];
-            for (int64_t j = 0; j < rank; ++j) {
-                value -= s.gram[k * rank + j] * alpha[j];
-            }
-            residual[k] = value;
+            residual[k] = rhs[k] - residual[k];
         }
         add_solution(s.inverse, rank, residual, work, alpha);
     }
@@ -137,19 +140,23 @@ template <typename T>
 void ConditionForward<T>::add_chunks(
     const State& s, int64_t stride, double* gram, double* products
 ) const {
-    const int64_t square = rank_ * rank_;
-    for (int64_t i = 0; i < square + rank_; ++i) {
-        double& out = i < square ? gram[i * stride] : products[(i - square) * stride];
+    const auto put = [&](const double* from, int64_t count, double* to) {
         if (chunks_ == 1) {
-            out = s.partial[i];
-            continue;
+            for (int64_t i = 0; i < count; ++i) {
+                to[i * stride] = from[i];
+            }
+            return;
         }
-        DoubleDouble sum;
-        for (int64_t c = 0; c < chunks_; ++c) {
-            sum.add(s.partial[c * partial_size() + i]);
+        for (int64_t i = 0; i < count; ++i) {
+            DoubleDouble sum;
+            for (int64_t c = 0; c < chunks_; ++c) {
+                sum.add(from[c * partial_size() + i]);
+            }
+            to[i * stride] = sum.value();
         }
-        out = sum.value();
-    }
+    };
+    put(s.partial, rank_ * rank_, gram);
+    put(s.partial + rank_ * rank_, rank_, products);
 }
 
 /// Row k of R alpha.

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "../condition.hpp"
-#include "simd.hpp"
+#include "tile.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 
@@ -81,20 +81,21 @@ template <typename Rank>
 inline void invert_lower(const double* cholesky, Rank rank, double* inverse) {
     for (int64_t k = 0; k < rank; ++k) {
         double* row = inverse + k * rank;
-        for (int64_t j = 0; j < rank; ++j) {
-            row[j] = 0;
-        }
-        for (int64_t i = 0; i < k; ++i) {
-            const double factor = cholesky[k * rank + i];
-            const double* other = inverse + i * rank;
-            for (int64_t j = 0; j <= i; ++j) {
-                row[j] -= factor * other[j];
-            }
-        }
         const double pivot = inverse_pivot(cholesky, rank, k);
-        for (int64_t j = 0; j < k; ++j) {
-            row[j] *= pivot;
-        }
+        each_tile<double>(0, rank, [&](auto tag, auto full, int64_t begin, int live) {
+            constexpr int vectors = decltype(tag)::value;
+            constexpr bool is_full = decltype(full)::value;
+            Vector<double> sum[vectors] = {};
+            for (int64_t i = begin; i < k; ++i) {
+                for (int v = 0; v < vectors; ++v) {
+                    const double* other = inverse + i * rank + begin + v * width<double>;
+                    sum[v] -= cholesky[k * rank + i] * load_lanes<is_full>(other, live);
+                }
+            }
+            for (int v = 0; v < vectors; ++v) {
+                store_lanes<is_full>(row + begin + v * width<double>, sum[v] * pivot, live);
+            }
+        });
         row[k] = pivot;
     }
 }
@@ -105,15 +106,17 @@ inline double pivot_rounding(int64_t rank) {
     return 16.0 * static_cast<double>(larger<int64_t>(rank, 4)) * epsilon64;
 }
 
+inline constexpr int64_t factor_panel = 4;
+
 /// Row-order Cholesky factor of `gram` (lower triangle read). A row whose pivot is at most the
 /// rounding of gram_kk + sum_j c_j^2 gram_jj, c being the coefficients with which earlier rows
 /// combine to it, depends on them: it gets an infinite pivot and zeros, which removes it from every
 /// later solve; `dependence` keeps what its row of the factor was. Returns the smallest accepted
-/// pivot relative to gram_kk. Right-looking: the inner loops are updates of contiguous rows.
-/// `column` is scratch.
+/// pivot relative to gram_kk. Right-looking, `factor_panel` columns at a time, which stand one after the
+/// other in `columns`, scratch of factor_panel * rank.
 template <typename Rank>
 inline double factor_dropping(
-    const double* gram, Rank rank, double* cholesky, double* dependence, double* column
+    const double* gram, Rank rank, double* cholesky, double* dependence, double* columns
 ) {
     const double threshold = pivot_rounding(rank);
     double smallest = 1;
@@ -122,43 +125,103 @@ inline double factor_dropping(
             cholesky[k * rank + j] = j <= k ? gram[k * rank + j] : 0;
         }
     }
-    for (int64_t k = 0; k < rank; ++k) {
-        double* row = cholesky + k * rank;
-        const double scale = gram[k * rank + k], remaining = row[k];
-        double size = scale;
-        if (remaining < suspicious_pivot * scale) {
-            for (int64_t j = 0; j < k; ++j) {
-                column[j] = row[j];
-            }
-            solve_upper(cholesky, rank, k, column);
-            for (int64_t j = 0; j < k; ++j) {
-                size += column[j] * column[j] * gram[j * rank + j];
+    for (int64_t first = 0; first < rank; first += factor_panel) {
+        const int64_t behind = smaller<int64_t>(first + factor_panel, rank);
+        for (int64_t i = first; i < rank; ++i) {
+            for (int64_t k = first; k < behind; ++k) {
+                columns[(k - first) * rank + i] = cholesky[i * rank + k];
             }
         }
-        if (!(remaining > threshold * size)) {
-            for (int64_t j = 0; j < k; ++j) {
-                dependence[k * rank + j] = row[j];
-                row[j] = 0;
+        for (int64_t k = first; k < behind; ++k) {
+            double *row = cholesky + k * rank, *column = columns + (k - first) * rank;
+            for (int64_t q = first; q < k; ++q) {
+                const double* earlier = columns + (q - first) * rank;
+                const double factor = earlier[k];
+                row[q] = factor;
+                each_vector<width<double>>(rank - k, [&](auto full, int64_t i, int live) {
+                    constexpr bool is_full = decltype(full)::value;
+                    const Vector<double> step = factor * load_lanes<is_full>(earlier + k + i, live);
+                    const Vector<double> left = load_lanes<is_full>(column + k + i, live) - step;
+                    store_lanes<is_full>(column + k + i, left, live);
+                });
             }
-            row[k] = infinity;
+            const double scale = gram[k * rank + k], remaining = column[k];
+            double size = scale;
+            if (remaining < suspicious_pivot * scale) {
+                double* combination = dependence + k * rank;
+                for (int64_t j = 0; j < k; ++j) {
+                    combination[j] = row[j];
+                }
+                solve_upper(cholesky, rank, k, combination);
+                for (int64_t j = 0; j < k; ++j) {
+                    size += combination[j] * combination[j] * gram[j * rank + j];
+                }
+            }
+            if (!(remaining > threshold * size)) {
+                for (int64_t j = 0; j < k; ++j) {
+                    dependence[k * rank + j] = row[j];
+                    row[j] = 0;
+                }
+                row[k] = infinity;
+                for (int64_t i = k; i < rank; ++i) {
+                    column[i] = 0;
+                }
+                continue;
+            }
+            smallest = smaller(smallest, remaining / scale);
+            row[k] = __builtin_sqrt(remaining);
+            const double inverse = 1 / row[k];
             for (int64_t i = k + 1; i < rank; ++i) {
-                cholesky[i * rank + k] = 0;
+                column[i] *= inverse;
             }
-            continue;
         }
-        smallest = smaller(smallest, remaining / scale);
-        row[k] = __builtin_sqrt(remaining);
-        const double inverse = 1 / row[k];
-        for (int64_t i = k + 1; i < rank; ++i) {
-            double* other = cholesky + i * rank;
-            const double factor = other[k] * inverse;
-            other[k] = column[i] = factor;
-            for (int64_t j = k + 1; j <= i; ++j) {
-                other[j] -= factor * column[j];
+        for (int64_t i = behind; i < rank; ++i) {
+            for (int64_t k = first; k < behind; ++k) {
+                cholesky[i * rank + k] = columns[(k - first) * rank + i];
             }
+            double* row = cholesky + i * rank + behind;
+            const double* column = columns + behind;
+            each_vector<width<double>>(i + 1 - behind, [&](auto full, int64_t j, int live) {
+                constexpr bool is_full = decltype(full)::value;
+                Vector<double> left = load_lanes<is_full>(row + j, live);
+                for (int64_t k = 0; k < factor_panel; ++k) {
+                    const double* at = column + k * rank;
+                    left -= at[i - behind] * load_lanes<is_full>(at + j, live);
+                }
+                store_lanes<is_full>(row + j, left, live);
+            });
         }
     }
     return smallest;
+}
+
+/// out = matrix x.
+template <typename Rank>
+inline void multiply_vector(const double* matrix, Rank rank, const double* x, double* out) {
+    if constexpr (!std::is_same_v<Rank, int64_t>) {
+        for (int64_t k = 0; k < rank; ++k) {
+            double sum = 0;
+            for (int64_t j = 0; j < rank; ++j) {
+                sum += matrix[k * rank + j] * x[j];
+            }
+            out[k] = sum;
+        }
+        return;
+    }
+    for (int64_t k = 0; k < rank; k += width<double>) {
+        const int64_t count = smaller<int64_t>(width<double>, rank - k);
+        alignas(vector_bytes) double sums[width<double> * width<double>] = {};
+        for (int64_t i = 0; i < count; ++i) {
+            Vector<double> sum = {};
+            each_vector<width<double>>(rank, [&](auto full, int64_t j, int live) {
+                constexpr bool is_full = decltype(full)::value;
+                const double* row = matrix + (k + i) * rank + j;
+                sum += load_lanes<is_full>(row, live) * load_lanes<is_full>(x + j, live);
+            });
+            store(sums + i * width<double>, sum);
+        }
+        store_partial(out + k, sum_vectors(sums), static_cast<int>(count));
+    }
 }
 
 /// x <- x + W' W b for the inverse factor W = L^-1, that is A^-1 b. `work` is scratch of the size
@@ -167,13 +230,7 @@ template <typename Rank>
 inline void add_solution(
     const double* inverse, Rank rank, const double* b, double* work, double* x
 ) {
-    for (int64_t k = 0; k < rank; ++k) {
-        double sum = 0;
-        for (int64_t j = 0; j <= k; ++j) {
-            sum += inverse[k * rank + j] * b[j];
-        }
-        work[k] = sum;
-    }
+    multiply_vector(inverse, rank, b, work);
     for (int64_t k = 0; k < rank; ++k) {
         for (int64_t j = 0; j <= k; ++j) {
             x[j] += work[k] * inverse[k * rank + j];
