@@ -59,7 +59,7 @@ class Backward {
             s.lanes = arena_.take<double>(gram_lanes(rank_, true));
             s.factor_lanes = factor ? arena_.take<double>(gram_lanes(rank_, false)) : nullptr;
             s.products = arena_.take<double>(dot_lanes(rank_));
-            s.square = arena_.take<double>(2 * square);
+            s.square = arena_.take<double>(3 * square);
             s.systems = lanes_ ? arena_.take<double>(LaneAdjoint::doubles(rank_)) : nullptr;
             for (double*& matrix : s.packed) {
                 matrix = points_only_ ? nullptr : arena_.take<double>(pr * pr);
@@ -374,6 +374,14 @@ class Backward {
         Small& small = group.small[i];
         const double *l = a_.cholesky + b * square, *alpha = a_.multipliers + b * rank_;
         const double* sums = group.partial + i * chunks_ * partial_size();
+        if (rank_ == 1) {
+            const double w = 1 / l[0], inverse = w * w;  // 0 for a dropped row
+            small.inverse[0] = w;
+            small.a[0] = inverse * sums[1];
+            small.adjoint[0] =
+                inverse * (inverse * sums[0] - 0.5 * w * sums[2]) - small.a[0] * alpha[0];
+            return;
+        }
         double *work = s.square, *product = s.square + square;
         invert_lower(l, rank_, small.inverse);
         small.wide = sizeof(T) == 8 || smallest_pivot(l) < benign_pivot;
@@ -384,10 +392,16 @@ class Backward {
         solve_upper(l, rank_, rank_, small.a);
         // work <- W (C diag(q) C') W' - sym Phi((Vb C') W')
         const double* w = small.inverse;
-        lower_times(w, sums, product);
-        times_lower_transposed(product, w, work);
+        double* transposed = s.square + 2 * square;  // W'
+        for (int64_t k = 0; k < rank_; ++k) {
+            for (int64_t j = 0; j < rank_; ++j) {
+                transposed[j * rank_ + k] = w[k * rank_ + j];
+            }
+        }
+        multiply_matrix(w, sums, rank_, product);
+        multiply_matrix(product, transposed, rank_, work);
         if (s.factor_lanes != nullptr) {
-            times_lower_transposed(sums + square + rank_, w, product);
+            multiply_matrix(sums + square + rank_, transposed, rank_, product);
             for (int64_t i = 0; i < rank_; ++i) {
                 for (int64_t j = 0; j < i; ++j) {
                     work[i * rank_ + j] -= 0.5 * product[i * rank_ + j];
@@ -397,8 +411,8 @@ class Backward {
             }
         }
         // adjoint <- W' work W - sym(a alpha')
-        times_lower(work, w, product);
-        lower_transposed_times(w, product, small.adjoint);
+        multiply_matrix(work, w, rank_, product);
+        multiply_matrix(transposed, product, rank_, small.adjoint);
         for (int64_t i = 0; i < rank_; ++i) {
             for (int64_t j = 0; j <= i; ++j) {
                 double& value = small.adjoint[i * rank_ + j];
@@ -441,57 +455,6 @@ class Backward {
             smallest = smaller(smallest, pivot / scale);
         }
         return smallest;
-    }
-
-    // out = w x, x w', x w, w' x for a lower triangle w; rank-sized, inner loops contiguous.
-    void lower_times(const double* w, const double* x, double* out) const {
-        for (int64_t i = 0; i < rank_; ++i) {
-            double* row = out + i * rank_;
-            for (int64_t j = 0; j < rank_; ++j) {
-                row[j] = 0;
-            }
-            for (int64_t k = 0; k <= i; ++k) {
-                for (int64_t j = 0; j < rank_; ++j) {
-                    row[j] += w[i * rank_ + k] * x[k * rank_ + j];
-                }
-            }
-        }
-    }
-    void times_lower_transposed(const double* x, const double* w, double* out) const {
-        for (int64_t i = 0; i < rank_; ++i) {
-            for (int64_t j = 0; j < rank_; ++j) {
-                double sum = 0;
-                for (int64_t k = 0; k <= j; ++k) {
-                    sum += x[i * rank_ + k] * w[j * rank_ + k];
-                }
-                out[i * rank_ + j] = sum;
-            }
-        }
-    }
-    void times_lower(const double* x, const double* w, double* out) const {
-        for (int64_t i = 0; i < rank_; ++i) {
-            double* row = out + i * rank_;
-            for (int64_t j = 0; j < rank_; ++j) {
-                row[j] = 0;
-            }
-            for (int64_t k = 0; k < rank_; ++k) {
-                for (int64_t j = 0; j <= k; ++j) {
-                    row[j] += x[i * rank_ + k] * w[k * rank_ + j];
-                }
-            }
-        }
-    }
-    void lower_transposed_times(const double* w, const double* x, double* out) const {
-        for (int64_t i = 0; i < rank_ * rank_; ++i) {
-            out[i] = 0;
-        }
-        for (int64_t k = 0; k < rank_; ++k) {
-            for (int64_t i = 0; i <= k; ++i) {
-                for (int64_t j = 0; j < rank_; ++j) {
-                    out[i * rank_ + j] += w[k * rank_ + i] * x[k * rank_ + j];
-                }
-            }
-        }
     }
 
     // ---- pass 2
@@ -610,29 +573,35 @@ class Backward {
             constexpr bool is_full = decltype(full)::value;
             using V = Vector<X>;
             const T* x = g.data + (p - begin);
-            V lost[vectors] = {}, shift[vectors] = {}, form[vectors] = {}, gain[vectors] = {};
+            // One sweep per result: together they need more registers than there are.
+            V lost[vectors] = {}, form[vectors] = {}, shift[vectors] = {}, gain[vectors] = {};
+            V row[tile_rows][vectors];
             for (int64_t group = 0; group < tiles(rank_); ++group) {
-                const int64_t at = group * tile_rows * padded_rank(rank_);
-                V row[tile_rows][vectors];
-                multiply_lower<is_full>(inverse + at, group, rank_, x, g.stride, live, row);
+                const X* four = inverse + group * tile_rows * padded_rank(rank_);
+                multiply_lower<is_full>(four, group, rank_, x, g.stride, live, row);
                 for (int r = 0; r < tile_rows; ++r) {
                     for (int j = 0; j < vectors; ++j) {
                         lost[j] += row[r][j] * row[r][j];
                     }
                 }
-                multiply_lower<is_full>(adjoint + at, group, rank_, x, g.stride, live, row);
-                for (int r = 0; r < tile_rows; ++r) {
-                    const int64_t k = group * tile_rows + r;
-                    if (k >= rank_) {
-                        break;
-                    }
-                    const X ak = static_cast<X>(a[k]), alphak = static_cast<X>(alpha[k]);
+            }
+            for (int64_t group = 0; group < tiles(rank_); ++group) {
+                const X* four = adjoint + group * tile_rows * padded_rank(rank_);
+                multiply_lower<is_full>(four, group, rank_, x, g.stride, live, row);
+                for (int r = 0; r < tile_rows; ++r) {  // rows behind the last are zero
+                    const int64_t k = smaller(group * tile_rows + r, rank_ - 1);
                     for (int j = 0; j < vectors; ++j) {
-                        const V gk = load_as<X, is_full>(x + k * g.stride + j * width<X>, live);
-                        form[j] += row[r][j] * gk;
-                        shift[j] += ak * gk;
-                        gain[j] += alphak * gk;
+                        const T* at = x + k * g.stride + j * width<X>;
+                        form[j] += row[r][j] * load_as<X, is_full>(at, live);
                     }
+                }
+            }
+            for (int64_t k = 0; k < rank_; ++k) {
+                const X ak = static_cast<X>(a[k]), alphak = static_cast<X>(alpha[k]);
+                for (int j = 0; j < vectors; ++j) {
+                    const V gk = load_as<X, is_full>(x + k * g.stride + j * width<X>, live);
+                    shift[j] += ak * gk;
+                    gain[j] += alphak * gk;
                 }
             }
             for (int j = 0; j < vectors; ++j) {

@@ -112,8 +112,8 @@ inline constexpr int64_t factor_panel = 4;
 /// rounding of gram_kk + sum_j c_j^2 gram_jj, c being the coefficients with which earlier rows
 /// combine to it, depends on them: it gets an infinite pivot and zeros, which removes it from every
 /// later solve; `dependence` keeps what its row of the factor was. Returns the smallest accepted
-/// pivot relative to gram_kk. Right-looking, `factor_panel` columns at a time, which stand one after the
-/// other in `columns`, scratch of factor_panel * rank.
+/// pivot relative to gram_kk. Right-looking, `factor_panel` columns at a time, which stand one
+/// after the other in `columns`, scratch of factor_panel * rank.
 template <typename Rank>
 inline double factor_dropping(
     const double* gram, Rank rank, double* cholesky, double* dependence, double* columns
@@ -221,6 +221,39 @@ inline void multiply_vector(const double* matrix, Rank rank, const double* x, do
             store(sums + i * width<double>, sum);
         }
         store_partial(out + k, sum_vectors(sums), static_cast<int>(count));
+    }
+}
+
+/// out = left right, square matrices.
+inline void multiply_matrix(const double* left, const double* right, int64_t rank, double* out) {
+    for (int64_t i = 0; i < rank; i += tile_rows) {
+        const double* row[tile_rows];  // behind the last row its copies, which are not stored
+        for (int64_t r = 0; r < tile_rows; ++r) {
+            row[r] = left + smaller(i + r, rank - 1) * rank;
+        }
+        each_tile<double>(0, rank, [&](auto tag, auto full, int64_t j, int live) {
+            constexpr int vectors = decltype(tag)::value;
+            constexpr bool is_full = decltype(full)::value;
+            Vector<double> sum[tile_rows][vectors] = {};
+            for (int64_t k = 0; k < rank; ++k) {
+                Vector<double> value[vectors];
+                for (int v = 0; v < vectors; ++v) {
+                    value[v] = load_lanes<is_full>(right + k * rank + j + v * width<double>, live);
+                }
+                for (int r = 0; r < tile_rows; ++r) {
+                    for (int v = 0; v < vectors; ++v) {
+                        sum[r][v] += row[r][k] * value[v];
+                    }
+                }
+            }
+            for (int64_t r = 0; r < smaller<int64_t>(tile_rows, rank - i); ++r) {
+                for (int v = 0; v < vectors; ++v) {
+                    store_lanes<is_full>(
+                        out + (i + r) * rank + j + v * width<double>, sum[r][v], live
+                    );
+                }
+            }
+        });
     }
 }
 
