@@ -12,7 +12,8 @@ from physcon_ext import ops, reference
 
 
 # (N, M, period): 1-D to 3-D; odd, even, prime, one point; all modes, one mode, Nyquist; P > N
-# integer and not, even and odd; several vectors of points and of wavenumbers
+# integer and not, even and odd; several vectors of points and of wavenumbers; multiples of 16 whose
+# sixteenth is whole vectors, is not, is several blocks of them, lies partly beyond the line
 GRIDS: list[tuple[tuple[int, ...], tuple[int, ...], float | tuple[float, ...] | None]] = [
     ((1,), (1,), None),
     ((2,), (2,), None),
@@ -27,6 +28,10 @@ GRIDS: list[tuple[tuple[int, ...], tuple[int, ...], float | tuple[float, ...] | 
     ((37,), (9,), 46.25),
     ((90,), (91,), 180.0),
     ((500,), (33,), 640.0),
+    ((256,), (129,), None),
+    ((208,), (30,), None),
+    ((1104,), (37,), None),
+    ((395,), (12,), 1040.0),
     ((12, 10), (12, 6), None),
     ((13, 9), (6, 3), (16.0, 9.0)),
     ((31, 34), (12, 18), (38.5, 34.0)),
@@ -223,7 +228,13 @@ def test_zero_padding_equals_a_longer_period(path: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
     ("size", "modes"),
-    [((300,), (21,)), ((1024,), (130,)), ((40, 36), (8, 9)), ((8, 9, 10), (4, 4, 3))],
+    [
+        ((300,), (21,)),
+        ((1024,), (130,)),
+        ((1104,), (29,)),
+        ((40, 36), (8, 9)),
+        ((8, 9, 10), (4, 4, 3)),
+    ],
 )
 def test_threads_and_splits_of_the_batch_do_not_change_a_bit(
     size: tuple[int, ...], modes: tuple[int, ...], dtype: torch.dtype, path: str

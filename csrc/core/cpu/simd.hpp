@@ -306,10 +306,8 @@ inline double sum_lanes(Vector<double> v) {
 }
 
 /// Sums of neighbouring groups of `half` lanes of a and b, as one vector.
-template <int half, int... lane>
-inline Vector<double> fold(
-    Vector<double> a, Vector<double> b, std::integer_sequence<int, lane...>
-) {
+template <int half, typename V, int... lane>
+inline V fold(V a, V b, std::integer_sequence<int, lane...>) {
     return __builtin_shufflevector(a, b, (lane / half * 2 * half + lane % half)...) +
            __builtin_shufflevector(a, b, (lane / half * 2 * half + half + lane % half)...);
 }

@@ -55,6 +55,10 @@ struct CosineSine {
 };
 CosineSine cosine_sine(double j, double period);
 
+/// Whether the last axis is transformed in two steps, see spectral_split.hpp.
+template <typename T>
+bool is_split(const SpectralGrid& grid);
+
 /// The tables of a grid inside the caller's memory. `half` marks sums over points: a point that is
 /// its own mirror image (t = 0, or t = P/4 when folded twice) is met twice there and counts half.
 template <typename T>
@@ -62,6 +66,7 @@ struct SpectralTables {
     T* weights;    ///< (m) h_k of the last axis, times 1 / P of all others
     T* analysis;   ///< last axis, half: for each vector of k, each q: cosines, sines
     T* synthesis;  ///< last axis: for each vector of q, each k: cosines, sines
+    T* split;      ///< the only axis in two steps: for each k, each vector of q; null if not cut
     T* cosine[2];  ///< other axes: (M / 2 + 1, points)
     T* sine[2];    ///< the same
     T* half_cosine[2];

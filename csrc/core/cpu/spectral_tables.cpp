@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tables of the transforms: every angle is reduced exactly and every entry rounded once.
-#include "spectral.hpp"
+#include "spectral_split.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 
@@ -31,6 +31,9 @@ SpectralTables<T> find_tables(const SpectralGrid& grid, void* base) {
     t.weights = arena.take<T>(m);
     t.analysis = arena.take<T>(round_up(m, width<T>) * points * 2);
     t.synthesis = arena.take<T>(round_up(points, width<T>) * m * 2);
+    if (is_split<T>(grid)) {
+        t.split = arena.take<T>(m * 2 * round_up(split_step(grid), width<T>));
+    }
     for (int axis = 3 - grid.axes; axis < 2; ++axis) {
         const int64_t count =
             (grid.modes[axis] / 2 + 1) * fold_axis(grid.size[axis], grid.period[axis]).points;
@@ -51,6 +54,15 @@ bool is_own_mirror(const Fold& fold, int64_t q) {
 }
 
 }  // namespace
+
+template <typename T>
+bool is_split(const SpectralGrid& grid) {
+    const auto period = static_cast<int64_t>(grid.period[2]);
+    if (grid.axes != 1 || static_cast<double>(period) != grid.period[2] || period % radix != 0) {
+        return false;
+    }
+    return 4 * period / radix >= 3 * int64_t{width<T>};
+}
 
 template <typename T>
 std::size_t spectral_tables_size(const SpectralTablesArgs<T>& args, const Executor&) {
@@ -99,6 +111,24 @@ void spectral_tables(const SpectralTablesArgs<T>& args, const Executor& executor
             }
         });
     }
+    if (is_split<T>(grid)) {
+        const int64_t step = split_step(grid), lanes = width<T>;
+        const int64_t padded = round_up(step, lanes);
+        run_indices(executor, grid.modes[2], [&](int64_t, int64_t k) {
+            for (int64_t q = 0; q < padded; ++q) {
+                CosineSine value = {0, 0};
+                if (q < step) {
+                    const int64_t twice = 2 * q - (grid.size[2] - 1);
+                    const auto turns = static_cast<double>(k * (twice < 0 ? -twice : twice));
+                    value = cosine_sine(turns, grid.period[2]);
+                    value.sine = twice < 0 ? -value.sine : value.sine;
+                }
+                T* to = t.split + (k * padded + q / lanes * lanes) * 2 + q % lanes;
+                to[0] = static_cast<T>(value.cosine);
+                to[lanes] = static_cast<T>(value.sine);
+            }
+        });
+    }
     const double others = grid.period[0] * grid.period[1];
     for (int64_t k = 0; k < grid.modes[2]; ++k) {
         const bool single = k == 0 || 2 * static_cast<double>(k) == grid.period[2];
@@ -107,6 +137,7 @@ void spectral_tables(const SpectralTablesArgs<T>& args, const Executor& executor
 }
 
 #define PHYSCON_INSTANTIATE(T)                                                                   \
+    template bool is_split<T>(const SpectralGrid&);                                              \
     template SpectralTables<T> find_tables<T>(const SpectralGrid&, void*);                       \
     template std::size_t spectral_tables_size<T>(const SpectralTablesArgs<T>&, const Executor&); \
     template void spectral_tables<T>(const SpectralTablesArgs<T>&, const Executor&);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Analysis and synthesis of whole fields: the other axes first, on real rows, the last axis on what
 // remains, signs of wavenumbers last; backwards in reverse. One slot works on one item (one channel
-// of one batch item) at a time while it is in cache; with a single axis, on a group of lines.
+// of one batch item) at a time while it is in cache; with a single axis, on a group of lines, in
+// two steps where the period allows it.
 #include "spectral_lines.hpp"
 #include "spectral_rows.hpp"
+#include "spectral_split.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 namespace {
@@ -95,12 +97,16 @@ class Transform {
           axes_(args.grid.axes),
           tables_(find_tables<T>(args.grid, const_cast<T*>(args.tables))),
           lines_(lines_of(args.grid, tables_)),
+          split_(split_of(args.grid, tables_)),
           line_(2 * lines_.padded),
           arena_(workspace) {
         const SpectralGrid& g = args.grid;
         n2_ = g.size[2];
         n2_padded_ = round_up(n2_, width<T>);
         int64_t packed = packed_group, inner = 0, outer = 0, middle = 0, planar = group_lines;
+        if (is_split<T>(g)) {
+            packed = larger(packed, split_.scratch());
+        }
         if (axes_ >= 2) {
             rows1_ = rows_of(g, tables_, 1);
             packed = larger(packed, rows1_.scratch());
@@ -142,6 +148,10 @@ class Transform {
         run_indices(executor_, (args_.rows + step - 1) / step, [&](int64_t slot, int64_t group) {
             const int64_t row = group * step, count = smaller(step, args_.rows - row);
             const Scratch<T>& s = scratch_[slot];
+            if (split_.basis != nullptr) {
+                analyse_in_steps(s.packed, row, count);
+                return;
+            }
             if (axes_ == 1) {
                 const T* x = args_.values + row * n2_;
                 analyse_group(lines_, x, n2_, count, s.packed, s.planar);
@@ -160,6 +170,10 @@ class Transform {
         run_indices(executor_, (args_.rows + step - 1) / step, [&](int64_t slot, int64_t group) {
             const int64_t row = group * step, count = smaller(step, args_.rows - row);
             const Scratch<T>& s = scratch_[slot];
+            if (split_.basis != nullptr) {
+                synthesise_in_steps(s.packed, row, count);
+                return;
+            }
             if (axes_ == 1) {
                 gather(s.planar, line_, row, count);
                 T* y = args_.values_out + row * n2_;
@@ -178,6 +192,33 @@ class Transform {
     bool streamed() const {
         const int64_t values = args_.rows * point_count(args_.grid);
         return values * static_cast<int64_t>(sizeof(T)) > streamed_bytes;
+    }
+    void analyse_in_steps(T* work, int64_t row, int64_t count) const {
+        const T* factors = args_.weighted ? tables_.weights : nullptr;
+        for_tiles<split_lines>(count, [&](auto tag, int64_t r) {
+            const T* x = args_.values + (row + r) * n2_;
+            T* to = args_.spectrum_out + 2 * (row + r);
+            analyse_split<decltype(tag)::value>(split_, x, n2_, factors, work, to, 2 * args_.rows);
+        });
+    }
+    void synthesise_in_steps(T* work, int64_t row, int64_t count) const {
+        const T* factors = args_.weighted ? tables_.weights : nullptr;
+        const bool past = streamed() && split_.is_aligned() &&
+                          reinterpret_cast<std::uintptr_t>(args_.values_out) % vector_bytes == 0;
+        for_tiles<split_lines>(count, [&](auto tag, int64_t r) {
+            constexpr int lines = decltype(tag)::value;
+            const T* from = args_.spectrum + 2 * (row + r);
+            T* y = args_.values_out + (row + r) * n2_;
+            const int64_t step = 2 * args_.rows;
+            if (past) {
+                synthesise_split<lines, true>(split_, from, step, factors, work, n2_, y);
+            } else {
+                synthesise_split<lines, false>(split_, from, step, factors, work, n2_, y);
+            }
+        });
+        if (past) {
+            finish_streams();
+        }
     }
     void analyse_item(const Scratch<T>& s, int64_t row, T* modes) const {
         const SpectralGrid& g = args_.grid;
@@ -305,6 +346,7 @@ class Transform {
     int axes_;
     SpectralTables<T> tables_;
     Lines<T> lines_;
+    Split<T> split_;
     int64_t line_;  ///< a transformed line: 2 padded
     Rows<T> rows0_ = {}, rows1_ = {};
     int64_t n2_ = 0, n2_padded_ = 0, plane_padded_ = 0, item_modes_ = 0, items_ = 1;

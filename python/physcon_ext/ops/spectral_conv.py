@@ -56,8 +56,9 @@ def spectral_conv(
         Conservation: the mean over a full period is mapped by ``W_0`` alone.
         Determinism: the same bits for any number of threads; the output and the gradient of ``x``
         do not depend on how the batch is split.
-        Cost: about ``N m`` to ``2 N m`` operations per line and transform. Kept for the backward
-        pass: the truncated spectrum, ``2 M / N`` of ``x``, and the weight.
+        Cost: about ``N m`` to ``2 N m`` operations per line and transform; half a ``N m`` on a
+        single axis whose period is a multiple of 16. Kept for the backward pass: the truncated
+        spectrum, ``2 M / N`` of ``x``, and the weight.
         Linear in ``x`` and in ``weight``; derivatives of every order exist.
 
     Example:
