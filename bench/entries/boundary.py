@@ -3,9 +3,9 @@
 
 ``layer``: the published correction from the weights to the assigned field, against the published
 procedure, which calls the convolution once per entry of the kernel and once per step, seven times
-in all; forward alone keeps the gains as long as the weights stay the same. ``gains given``: the op
-alone, against the plain convolution of ours; the gains are those of the regularised block
-elimination.
+in all; gains are made anew from the weights with each call, as in training, or kept as long as
+the weights stay the same, as in inference. ``gains given``: the op alone, against the plain
+convolution of ours; the gains are those of the regularised block elimination.
 
 Inputs are standard normal, weights as at the start of training: uniform in [0, 1) / C^2.
 """
@@ -59,9 +59,10 @@ def published_layer(x: Tensor, weight: Tensor, values: Tensor) -> Tensor:
 
 
 class _Layer:
-    """The corrected layer; without gradients its gains are made once per weight, as in `nn`."""
+    """The corrected layer; the gains of one weight tensor may be kept, as `nn` does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool) -> None:
+        self._keep = keep
         self._weight: weakref.ref[Tensor] | None = None
         self._gains: list[Tensor | None] | None = None
 
@@ -71,13 +72,12 @@ class _Layer:
 
         bc = BoundaryConditions(left=Dirichlet(), right=Dirichlet())
         data = {"left": values[:, :, 0], "right": values[:, :, 1]}
-        gains = None
-        if not weight.requires_grad:
-            if self._weight is None or self._weight() is not weight:
-                self._gains = correction_gains(weight, bc, [x.shape[-1]], correction="published")
-                self._weight = weakref.ref(weight)
-            gains = self._gains
-        return boundary_spectral_conv(x, weight, bc, data, correction="published", gains=gains)
+        if self._keep and (self._weight is None or self._weight() is not weight):
+            self._gains = correction_gains(weight, bc, [x.shape[-1]], correction="published")
+            self._weight = weakref.ref(weight)
+        return boundary_spectral_conv(
+            x, weight, bc, data, correction="published", gains=self._gains
+        )
 
 
 def _given(period: float) -> Callable[..., Tensor]:
@@ -137,16 +137,20 @@ def _entries(n: int, *, batch: int = 20, channels: int = 64, modes: int = 16) ->
 
     sizes = f"{batch}, {channels}, {n}, {modes}"
     return [
-        LayerEntry(
-            name=f"corrected layer ({sizes})",
-            op="boundary_spectral_conv",
-            shape=shape,
-            setup=setup,
-            gradients=(0, 1),
-            forward=_Layer(),
-            reference=published_layer,
-            baselines=(Baseline("seven calls", "published", published_layer),),
-            quick=n == 500,
+        *(
+            LayerEntry(
+                name=f"corrected layer, gains {'kept' if keep else 'made'} ({sizes})",
+                op="boundary_spectral_conv",
+                shape=shape,
+                setup=setup,
+                gradients=(0, 1),
+                forward=_Layer(keep=keep),
+                reference=published_layer,
+                baselines=(Baseline("seven calls", "published", published_layer),),
+                passes=("forward",) if keep else ("forward", "forward+backward"),
+                quick=n == 500 and not keep,
+            )
+            for keep in (False, True)
         ),
         *(
             LayerEntry(
@@ -164,4 +168,4 @@ def _entries(n: int, *, batch: int = 20, channels: int = 64, modes: int = 16) ->
     ]
 
 
-ENTRIES = [entry for n in (500, 1000, 1024) for entry in _entries(n)]
+ENTRIES = [entry for n in (500, 512, 1000, 1024) for entry in _entries(n)]

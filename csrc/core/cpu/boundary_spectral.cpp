@@ -453,8 +453,13 @@ struct Records {
     void put(const double* ends, int64_t count, int64_t at, const Executor& executor) const {
         run_indices(executor, normal.others * batch, [&](int64_t, int64_t row) {
             double* to = data + row * length() + at;
-            for (int64_t i = 0; i < count * parts; ++i) {
-                to[i] = ends[row * 2 * count + i * 2 / parts];
+            const double* from = ends + row * 2 * count;
+            if (parts == 2) {
+                __builtin_memcpy(to, from, static_cast<std::size_t>(2 * count) * sizeof(double));
+                return;
+            }
+            for (int64_t i = 0; i < count; ++i) {
+                to[i] = from[2 * i];
             }
         });
     }
@@ -462,9 +467,13 @@ struct Records {
         run_indices(executor, normal.others * batch, [&](int64_t, int64_t row) {
             const double* from = data + row * length() + at;
             double* to = ends + row * 2 * count;
+            if (parts == 2) {
+                __builtin_memcpy(to, from, static_cast<std::size_t>(2 * count) * sizeof(double));
+                return;
+            }
             for (int64_t i = 0; i < count; ++i) {
-                to[2 * i] = from[i * parts];
-                to[2 * i + 1] = parts == 1 ? 0 : from[i * parts + 1];
+                to[2 * i] = from[i];
+                to[2 * i + 1] = 0;
             }
         });
     }
