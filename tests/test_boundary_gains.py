@@ -191,12 +191,12 @@ def test_clamps_replace_small_pivots() -> None:
     assert torch.equal(smooth.sign(), values.sign()) and bool((smooth.abs() >= 0.1).all())
 
 
-@pytest.mark.parametrize("ridge", [0.0, 0.1])
+@pytest.mark.parametrize("ridge,channels", [(0.0, (2, 2)), (0.1, (2, 2)), (0.1, (1, 2))])
 @pytest.mark.parametrize("shape,period", [((6,), (12.0,)), ((4, 3), (6.0, 8.0))])
 def test_gains_are_differentiated_through(
-    ridge: float, shape: tuple[int, ...], period: tuple[float, ...]
+    ridge: float, channels: tuple[int, int], shape: tuple[int, ...], period: tuple[float, ...]
 ) -> None:
-    weight = torch.randn(*shape, 2, 2, 2, dtype=F64, requires_grad=True)
+    weight = torch.randn(*shape, *channels, 2, dtype=F64, requires_grad=True)
 
     def gains(w: Tensor) -> list[Tensor]:
         sizes = [int(p) - 1 for p in period]

@@ -48,6 +48,28 @@ void end_response_adjoint(
     const EndResponseArgs<T>& args, const Executor& executor, void* workspace
 );
 
+/// Gains of the regularised block elimination, from the weights: with S = [[D, G], [A, D]] and
+/// lambda^2 = ridge^2 |S|^2 / rank,
+///
+///   gain = [[D, 0], [0, D], [-1, 0], [0, -1]] (S^H S + lambda^2)^-1 S^H,
+///
+/// so that the ends of the output depend on the ends of the input only, up to the ridge; for one
+/// end S = D.
+template <typename T>
+struct CorrectionGainArgs {
+    SpectralGrid grid;
+    int axis = 2;  ///< in the numbering of the grid
+    std::int64_t in = 0, out = 0;
+    bool ends[2] = {true, true};  ///< which are corrected
+    double ridge = 0.1;           ///< > 0
+    const T* weight = nullptr;    ///< (M_1 .. M_d, in, out, 2)
+    double* gain_out = nullptr;   ///< (modes of the other axes, 2 (in + out), 2 in, parts)
+};
+template <typename T>
+std::size_t correction_gain_workspace(const CorrectionGainArgs<T>& args, const Executor& executor);
+template <typename T>
+void correction_gain(const CorrectionGainArgs<T>& args, const Executor& executor, void* workspace);
+
 /// Gains per axis: (modes of the other axes, 2 (in + out), 2 in, parts); null: not corrected.
 /// parts = 2 is complex, 1 real; with a single axis imaginary parts are not read.
 struct BoundaryGains {

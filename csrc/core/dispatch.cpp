@@ -46,6 +46,8 @@ namespace physcon {
     X(std::size_t, end_response_workspace, EndResponseArgs, (), ())                               \
     X(void, end_response, EndResponseArgs, (, void* workspace), (, workspace))                    \
     X(void, end_response_adjoint, EndResponseArgs, (, void* workspace), (, workspace))            \
+    X(std::size_t, correction_gain_workspace, CorrectionGainArgs, (), ())                         \
+    X(void, correction_gain, CorrectionGainArgs, (, void* workspace), (, workspace))              \
     X(std::size_t, boundary_spectral_conv_workspace, BoundarySpectralConvArgs, (), ())            \
     X(void, boundary_spectral_conv, BoundarySpectralConvArgs, (, void* workspace), (, workspace)) \
     X(std::size_t,                                                                                \

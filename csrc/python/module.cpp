@@ -8,4 +8,5 @@ PYBIND11_MODULE(_C, m) {
         "arrays.";
     physcon::python::bind_build_info(m);
     physcon::python::bind_condition(m);
+    physcon::python::bind_spectral(m);
 }

@@ -57,3 +57,31 @@ def condition_banded(
     info_out: NDArray[np.int32],
     /,
 ) -> None: ...
+def spectral_conv(
+    x: _Real,
+    weight: _Real,
+    period: list[float],
+    gains: list[NDArray[np.float64] | None],
+    values: list[_Real | None],
+    stencils: list[NDArray[np.float64] | None],
+    y_out: _Real,
+    /,
+) -> None: ...
+def assign_faces(
+    u: _Real,
+    values: list[_Real | None],
+    stencils: list[NDArray[np.float64] | None],
+    u_out: _Real,
+    /,
+) -> None: ...
+def correction_gain(
+    weight: _Real,
+    axis: int,
+    size: list[int],
+    period: list[float],
+    first: bool,
+    last: bool,
+    ridge: float,
+    gain_out: NDArray[np.float64],
+    /,
+) -> None: ...

@@ -8,6 +8,7 @@ by all items. ``mean_out`` and ``variance_out`` receive the results where given.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -497,3 +498,236 @@ def condition_banded(
     )
     _C.condition_banded(call.mean, *views, *(call.flat(value) for value in out))
     return out
+
+
+# ---- spectral convolutions -----------------------------------------------------------------------
+
+
+def _field(op: str, name: str, value: Array, dtype: np.dtype[Any] | None = None) -> Array:
+    """Refuse what is no C-contiguous array of ``dtype``, or of float32 or float64."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{op}: expected {name} to be a numpy.ndarray, got {type(value).__name__}")
+    expected = "float32 or float64" if dtype is None else str(dtype)
+    if value.dtype not in ((np.float32, np.float64) if dtype is None else (dtype,)):
+        raise TypeError(f"{op}: expected {name} to have dtype {expected}, got {value.dtype}")
+    if not (value.flags.c_contiguous and value.flags.aligned):
+        raise ValueError(
+            f"{op}: expected {name} to be C-contiguous, got strides {value.strides} for shape "
+            f"{value.shape}; pass numpy.ascontiguousarray({name})"
+        )
+    return value
+
+
+def _axes_of(op: str, weight: Array) -> int:
+    d = weight.ndim - 3
+    if not 1 <= d <= 3 or weight.shape[-1] != 2:
+        raise ValueError(
+            f"{op}: expected weight to have shape (M_1, .., M_d, in, out, 2) with d = 1, 2 or 3, "
+            f"got {weight.shape}"
+        )
+    return d
+
+
+def _per_axis(
+    op: str, name: str, values: Sequence[Array | None] | None, d: int, dtype: np.dtype[Any]
+) -> list[Array | None]:
+    found = [None] * d if values is None else list(values)
+    if len(found) != d:
+        raise ValueError(f"{op}: expected {name} to have {d} entries, got {len(found)}")
+    return [
+        None if v is None else _field(op, f"{name}[{axis}]", v, dtype)
+        for axis, v in enumerate(found)
+    ]
+
+
+def _faces(
+    op: str,
+    values: Sequence[Array | None] | None,
+    stencils: Sequence[Array | None] | None,
+    d: int,
+    batch: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> tuple[list[Array | None], list[Array | None]]:
+    """Check faces; data get one batch axis, of size 1 if all items share them."""
+    data = _per_axis(op, "values", values, d, dtype)
+    rows = _per_axis(op, "stencils", stencils, d, np.dtype(np.float64))
+    for axis, (value, row) in enumerate(zip(data, rows, strict=True)):
+        if (value is None) != (row is None):
+            raise ValueError(
+                f"{op}: expected values[{axis}] and stencils[{axis}] to be given together"
+            )
+        if value is None:
+            continue
+        own = value.shape[: len(batch)]
+        if value.ndim != len(batch) + 1 + d or own not in (batch, (1,) * len(batch)):
+            raise ValueError(
+                f"{op}: expected values[{axis}] to have shape (*batch, channels, 2, *others) with "
+                f"batch {batch}, or 1 along any axis but that of the ends (all batch axes or "
+                f"none), got {value.shape}"
+            )
+        count = int(np.prod(own, dtype=np.int64))
+        data[axis] = value.reshape(count, *value.shape[len(batch) :])
+    return data, rows
+
+
+def _result(op: str, name: str, given: Array | None, shape: tuple[int, ...], like: Array) -> Array:
+    if given is None:
+        return np.empty(shape, dtype=like.dtype)
+    _field(op, name, given, like.dtype)
+    if given.shape != shape:
+        raise ValueError(f"{op}: expected {name} to have shape {shape}, got {given.shape}")
+    if not given.flags.writeable:
+        raise ValueError(f"{op}: expected {name} to be writeable, got a read-only array")
+    return given
+
+
+def spectral_conv(
+    x: Array,
+    weight: Array,
+    *,
+    period: Sequence[float] | None = None,
+    gains: Sequence[Array | None] | None = None,
+    values: Sequence[Array | None] | None = None,
+    stencils: Sequence[Array | None] | None = None,
+    y_out: Array | None = None,
+) -> Array:
+    r"""Convolve fields with a kernel of few Fourier modes, correct and assign their boundary.
+
+    Args:
+        x: ``(*batch, in, N_1, .., N_d)``, ``d`` from 1 to 3, float32 or float64.
+        weight: ``(M_1, .., M_d, in, out, 2)``, as `ops.spectral_conv` takes it.
+        period: ``P >= N`` per axis in points, integer or not; ``N`` when not given.
+        gains: Per axis what `correction_gain` returns, or None: the axis is not corrected.
+        values: Per axis data of its faces, as in `assign_faces`.
+        stencils: Their stencils.
+        y_out: Receives the result.
+
+    Returns:
+        ``(*batch, out, N_1, .., N_d)``.
+
+    Raises:
+        TypeError: If an argument is not an array or has another dtype than ``x``.
+        ValueError: If a shape or stride does not fit, or there are more modes than the period has.
+
+    Notes:
+        The numbers of `ops.boundary_spectral_conv`. The tables of the grid are made in each call;
+        C and C++ programs keep them.
+
+    Example:
+        >>> mean = np.array([[[[1.0, 0.0]]]])  # the mean alone
+        >>> spectral_conv(np.array([[1.0, 2.0, 3.0, 6.0]]), mean)
+        array([[3., 3., 3., 3.]])
+    """
+    op = f"{_NAME}.spectral_conv"
+    x = _field(op, "x", x)
+    d = _axes_of(op, _field(op, "weight", weight, x.dtype))
+    if x.ndim < d + 1 or x.shape[-d - 1] != weight.shape[-3]:
+        raise ValueError(
+            f"{op}: expected x to have shape (*batch, {weight.shape[-3]}, N_1..N_{d}) for weight "
+            f"{weight.shape}, got {x.shape}"
+        )
+    batch, size = x.shape[: -d - 1], x.shape[-d:]
+    periods = [float(p) for p in (size if period is None else period)]
+    matrices = _per_axis(op, "gains", gains, d, np.dtype(np.float64))
+    data, rows = _faces(op, values, stencils, d, batch, x.dtype)
+    out = _result(op, "y_out", y_out, (*batch, weight.shape[-2], *size), x)
+    if any(np.may_share_memory(out, a) for a in (x, weight)):
+        raise ValueError(f"{op}: expected y_out to share no memory with an input")
+    items = int(np.prod(batch, dtype=np.int64))
+    flat = out.reshape(items, weight.shape[-2], *size)
+    _C.spectral_conv(x, weight, periods, matrices, data, rows, flat)
+    return out
+
+
+def assign_faces(
+    u: Array,
+    values: Sequence[Array | None],
+    stencils: Sequence[Array | None],
+    *,
+    u_out: Array | None = None,
+) -> Array:
+    r"""Assign the end points of the last axes: data plus a stencil of the points inwards.
+
+    .. math:: u_{face} = g + \sum_j s_j u^{(j)}
+
+    Args:
+        u: ``(*batch, channels, N_1, .., N_d)``, ``d = len(values)`` from 1 to 3.
+        values: ``g`` per axis, ``(*batch, channels, 2, *other sizes)`` or 1 along any axis but
+            that of the ends (all batch axes or none), or None: the axis is left alone.
+        stencils: Per axis ``(2, q + 1)`` float64: the weights of the old end value and of the
+            ``j``-th point inwards, of the first and of the last end; or None.
+        u_out: Receives the result; may be ``u``.
+
+    Returns:
+        The field. Faces of later axes own the corners; a stencil of zeros stores the bits of the
+        data.
+
+    Raises:
+        TypeError: If an argument is not an array or has a wrong dtype.
+        ValueError: If a shape or stride does not fit.
+
+    Example:
+        >>> ends, zero = np.array([[[1.0, 2.0]]]), np.zeros((2, 1))
+        >>> assign_faces(np.array([[[5.0, 6.0, 7.0]]]), [ends], [zero])
+        array([[[1., 6., 2.]]])
+    """
+    op = f"{_NAME}.assign_faces"
+    u = _field(op, "u", u)
+    d = len(values)
+    if not 1 <= d <= 3 or u.ndim < d + 1:
+        raise ValueError(
+            f"{op}: expected 1 to 3 values and a field (*batch, channels, *sizes), got {d} values "
+            f"and shape {u.shape}"
+        )
+    batch = u.shape[: -d - 1]
+    data, rows = _faces(op, values, stencils, d, batch, u.dtype)
+    out = _result(op, "u_out", u_out, u.shape, u)
+    items = int(np.prod(batch, dtype=np.int64))
+    _C.assign_faces(u, data, rows, out.reshape(items, *u.shape[len(batch) :]))
+    return out
+
+
+def correction_gain(
+    weight: Array,
+    axis: int,
+    *,
+    size: Sequence[int],
+    period: Sequence[float],
+    ends: tuple[bool, bool] = (True, True),
+    ridge: float = 0.1,
+) -> NDArray[np.float64]:
+    """Make the gains of one axis of `spectral_conv` from the weights.
+
+    Args:
+        weight: ``(M_1, .., M_d, in, out, 2)``.
+        axis: The axis, ``0 <= axis < d``.
+        size: Points per axis.
+        period: Fourier period per axis in points.
+        ends: Which ends are corrected.
+        ridge: Regularisation, > 0, see `boundary.correction_gain`.
+
+    Returns:
+        ``(Q, 2 (in + out), 2 in, 2)`` float64, ``Q`` the modes of the other axes; the last size is
+        1 with one axis. The numbers of `boundary.correction_gain`.
+
+    Raises:
+        TypeError: If ``weight`` is not an array or has a wrong dtype.
+        ValueError: If a number does not fit.
+
+    Example:
+        >>> correction_gain(np.ones((4, 3, 3, 2)), 0, size=[16], period=[20.0]).shape
+        (1, 12, 6, 1)
+    """
+    op = f"{_NAME}.correction_gain"
+    d = _axes_of(op, _field(op, "weight", weight))
+    if len(size) != d or len(period) != d or not 0 <= axis < d:
+        raise ValueError(
+            f"{op}: expected {d} sizes and periods and an axis below {d}, got {len(size)}, "
+            f"{len(period)} and axis {axis}"
+        )
+    others = int(np.prod(weight.shape[:d], dtype=np.int64)) // max(weight.shape[axis], 1)
+    c_in, c_out = weight.shape[-3:-1]
+    gain = np.empty((others, 2 * (c_in + c_out), 2 * c_in, 1 if d == 1 else 2))
+    place = (axis, [int(n) for n in size], [float(p) for p in period])
+    _C.correction_gain(weight, *place, bool(ends[0]), bool(ends[1]), float(ridge), gain)
+    return gain

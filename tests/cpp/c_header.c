@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The public header is plain C, complete by itself, and its functions can be called from C. */
-#include <physcon/physcon.h>
+/* The public headers are plain C, complete by themselves, and can be called from C. */
+#include <physcon/spectral.h>
 #include <string.h>
 
 int main(void) {
@@ -17,6 +17,10 @@ int main(void) {
     }
     if (strcmp(error.message, "physcon_condition_diagonal_f32: expected args, got NULL") != 0) {
         return 4;
+    }
+    if (physcon_spectral_tables_size_f64(NULL) != 0 ||
+        physcon_spectral_conv_f64(NULL, NULL, NULL, 0, &error) != PHYSCON_ERROR_ARGUMENT) {
+        return 6;
     }
     /* No message wanted. */
     return physcon_condition_banded_f64(NULL, NULL, NULL, 0, NULL) == PHYSCON_ERROR_ARGUMENT ? 0

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a convolution answers at the ends of an axis. With p = sum h W, r = sum h cos(t) W and
 // s = sum h sin(t) W, t = w (N - 1), the blocks are D = p, G = r + i s, A = r - i s.
-#include "../boundary_spectral.hpp"
+#include "end_response.hpp"
+
 #include "normal.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
@@ -46,51 +47,6 @@ void each_entry(int64_t others, int64_t length, const Executor& executor, Body&&
             body(std::false_type{}, q, i, static_cast<int>(end - i));
         }
     });
-}
-
-template <typename T>
-std::size_t respond(const EndResponseArgs<T>& a, const Executor& executor, void* workspace) {
-    Arena arena(workspace);
-    const Normal normal(a.grid, a.axis);
-    const EndFactors factors(arena, normal);
-    if (workspace == nullptr) {
-        return arena.used();
-    }
-    factors.fill(normal);
-    const int64_t length = 2 * a.in * a.out, parts = a.grid.axes == 1 ? 1 : 2;
-    const int64_t block = normal.others * a.in * a.out * parts;
-    each_entry<T>(normal.others, length, executor, [&](auto tag, int64_t q, int64_t i, int count) {
-        constexpr bool full = decltype(tag)::value;
-        Wide<T> p = {}, r = {}, s = {};
-        for (int64_t k = 0; k < normal.modes; ++k) {
-            const Wide<T> v = load_wide<full>(a.weight + normal.mode(k, q) * length + i, count);
-            for (int w = 0; w < Wide<T>::parts; ++w) {
-                p.part[w] += factors.plain[k] * v.part[w];
-                r.part[w] += factors.cosine[k] * v.part[w];
-                s.part[w] += factors.sine[k] * v.part[w];
-            }
-        }
-        double same[width<T>], even[width<T>], odd[width<T>];
-        __builtin_memcpy(same, &p, sizeof(p));
-        __builtin_memcpy(even, &r, sizeof(r));
-        __builtin_memcpy(odd, &s, sizeof(s));
-        double* d = a.response_out + (q * length + i) / 2 * parts;
-        double *g = d + block, *back = g + block;
-        for (int j = 0; j + 1 < count; j += 2, d += parts, g += parts, back += parts) {
-            d[0] = same[j];
-            g[0] = even[j] - odd[j + 1];
-            back[0] = even[j] + odd[j + 1];
-            if (parts == 2) {
-                d[1] = same[j + 1];
-                g[1] = even[j + 1] + odd[j];
-                back[1] = even[j + 1] - odd[j];
-            }
-        }
-    });
-    for (int b = 0; b < 3 && parts == 2; ++b) {
-        take_real_field(a.response_out + b * block, normal, false, length, executor);
-    }
-    return arena.used();
 }
 
 template <typename T>
@@ -149,6 +105,51 @@ std::size_t respond_adjoint(
 }  // namespace
 
 template <typename T>
+std::size_t respond(const EndResponseArgs<T>& a, const Executor& executor, void* workspace) {
+    Arena arena(workspace);
+    const Normal normal(a.grid, a.axis);
+    const EndFactors factors(arena, normal);
+    if (workspace == nullptr) {
+        return arena.used();
+    }
+    factors.fill(normal);
+    const int64_t length = 2 * a.in * a.out, parts = a.grid.axes == 1 ? 1 : 2;
+    const int64_t block = normal.others * a.in * a.out * parts;
+    each_entry<T>(normal.others, length, executor, [&](auto tag, int64_t q, int64_t i, int count) {
+        constexpr bool full = decltype(tag)::value;
+        Wide<T> p = {}, r = {}, s = {};
+        for (int64_t k = 0; k < normal.modes; ++k) {
+            const Wide<T> v = load_wide<full>(a.weight + normal.mode(k, q) * length + i, count);
+            for (int w = 0; w < Wide<T>::parts; ++w) {
+                p.part[w] += factors.plain[k] * v.part[w];
+                r.part[w] += factors.cosine[k] * v.part[w];
+                s.part[w] += factors.sine[k] * v.part[w];
+            }
+        }
+        double same[width<T>], even[width<T>], odd[width<T>];
+        __builtin_memcpy(same, &p, sizeof(p));
+        __builtin_memcpy(even, &r, sizeof(r));
+        __builtin_memcpy(odd, &s, sizeof(s));
+        double* d = a.response_out + (q * length + i) / 2 * parts;
+        double *g = d + block, *back = g + block;
+        for (int j = 0; j + 1 < count; j += 2, d += parts, g += parts, back += parts) {
+            d[0] = same[j];
+            g[0] = even[j] - odd[j + 1];
+            back[0] = even[j] + odd[j + 1];
+            if (parts == 2) {
+                d[1] = same[j + 1];
+                g[1] = even[j + 1] + odd[j];
+                back[1] = even[j + 1] - odd[j];
+            }
+        }
+    });
+    for (int b = 0; b < 3 && parts == 2; ++b) {
+        take_real_field(a.response_out + b * block, normal, false, length, executor);
+    }
+    return arena.used();
+}
+
+template <typename T>
 std::size_t end_response_workspace(const EndResponseArgs<T>& args, const Executor& executor) {
     return larger(respond(args, executor, nullptr), respond_adjoint(args, executor, nullptr));
 }
@@ -164,6 +165,7 @@ void end_response_adjoint(
 }
 
 #define PHYSCON_INSTANTIATE(T)                                                               \
+    template std::size_t respond(const EndResponseArgs<T>&, const Executor&, void*);         \
     template std::size_t end_response_workspace(const EndResponseArgs<T>&, const Executor&); \
     template void end_response(const EndResponseArgs<T>&, const Executor&, void*);           \
     template void end_response_adjoint(const EndResponseArgs<T>&, const Executor&, void*);

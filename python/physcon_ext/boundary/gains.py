@@ -294,8 +294,8 @@ def _inverse(matrix: Tensor) -> Tensor:
 
 def _squares(s: Tensor) -> Tensor:
     """Sum of the squared moduli of a matrix."""
-    parts = torch.view_as_real(s).flatten(-2) if s.is_complex() else s
-    return parts.square().sum((-2, -1), keepdim=True)
+    squares = s.real.square() + s.imag.square() if s.is_complex() else s.square()
+    return squares.sum((-2, -1), keepdim=True)
 
 
 def _as_real(gain: Tensor) -> Tensor:

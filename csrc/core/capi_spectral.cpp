@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: Apache-2.0
+// The C functions of spectral.h.
+#include <physcon/spectral.h>
+
+#include <cmath>
+
+#include "core/boundary_spectral.hpp"
+#include "core/capi.hpp"
+
+namespace physcon {
+namespace {
+
+std::size_t aligned(std::size_t bytes) {
+    constexpr std::size_t step = PHYSCON_WORKSPACE_ALIGNMENT;
+    return (bytes + step - 1) / step * step;
+}
+
+void check_axes(Checker& check, std::int32_t axes) {
+    if (axes < 1 || axes > 3) {
+        check.reject("expected axes to be 1, 2 or 3", 0, axes);
+    }
+}
+
+void check_grid(Checker& check, const physcon_spectral_grid& grid) {
+    check_axes(check, grid.axes);
+    for (int axis = 0; check.good() && axis < grid.axes; ++axis) {
+        const double period = grid.period[axis];
+        const std::int64_t modes = grid.modes[axis];
+        check.at_least("grid.size", grid.size[axis], 1);
+        if (!(std::isfinite(period) && period >= static_cast<double>(grid.size[axis]))) {
+            check.reject("expected grid.period to be at least grid.size", axis, grid.size[axis]);
+        }
+        if (!check.good()) {
+            return;
+        }
+        if (axis == grid.axes - 1) {
+            if (modes < 1 || static_cast<double>(modes) > std::floor(period / 2) + 1) {
+                check.reject(
+                    "expected grid.modes of the last axis to be 1 to floor(period / 2) + 1",
+                    axis,
+                    modes
+                );
+            }
+        } else if (modes < 2 || modes % 2 != 0 || static_cast<double>(modes) > period) {
+            check.reject("expected grid.modes to be even, 2 to the period", axis, modes);
+        }
+    }
+}
+
+template <typename Face>
+void check_faces(
+    Checker& check, const Face (&faces)[3], const std::int64_t* size, std::int32_t axes
+) {
+    for (int axis = 0; check.good() && axis < axes; ++axis) {
+        const Face& face = faces[axis];
+        if (face.stencil == nullptr) {
+            continue;
+        }
+        check.given("face.values where there is a stencil", face.values);
+        check.at_least("face.width", face.width, 1);
+        check.at_least("points of an assigned axis less face.width", size[axis] - face.width, 1);
+    }
+}
+
+SpectralGrid convert_grid(const physcon_spectral_grid& in) {
+    SpectralGrid out;
+    out.axes = in.axes;
+    for (int axis = 0; axis < in.axes; ++axis) {
+        const int to = 3 - in.axes + axis;
+        out.size[to] = in.size[axis];
+        out.modes[to] = in.modes[axis];
+        out.period[to] = in.period[axis];
+    }
+    return out;
+}
+
+template <typename T, typename Face>
+void convert_faces(const Face (&faces)[3], std::int32_t axes, FaceRule<T> (&rule)[3]) {
+    for (int axis = 0; axis < axes; ++axis) {
+        const Face& in = faces[axis];
+        FaceRule<T>& out = rule[3 - axes + axis];
+        out.stencil = in.stencil;
+        out.width = in.width;
+        out.values = in.values;
+        out.item = in.item_stride;
+        out.channel = in.channel_stride;
+        out.end = in.end_stride;
+        for (int i = 0; i < axes - 1; ++i) {
+            out.tangent[3 - axes + i] = in.tangent_stride[i];
+        }
+    }
+}
+
+template <typename CArgs>
+bool plain(const CArgs& args) {
+    bool none = true;
+    for (int axis = 0; axis < args.grid.axes; ++axis) {
+        none = none && args.gain[axis] == nullptr && args.face[axis].stencil == nullptr;
+    }
+    return none;
+}
+
+/// The call of the core and its workspace: first what it keeps for an adjoint, then its own.
+template <typename T>
+struct SpectralCall {
+    BoundarySpectralConvArgs<T> corrected;
+    SpectralConvArgs<T> simple;
+    bool is_plain;
+    std::size_t spectrum, shifts;  ///< bytes
+
+    template <typename CArgs>
+    explicit SpectralCall(const CArgs& args) : is_plain(plain(args)), shifts(0) {
+        const SpectralGrid grid = convert_grid(args.grid);
+        const auto fill = [&](auto& to) {
+            to.grid = grid;
+            to.batch = args.batch;
+            to.in = args.in;
+            to.out = args.out;
+            to.tables = static_cast<const T*>(args.tables);
+            to.x = args.x;
+            to.weight = args.weight;
+            to.y_out = args.y_out;
+        };
+        fill(simple);
+        fill(corrected);
+        convert_faces(args.face, args.grid.axes, corrected.rule);
+        const std::int64_t modes = grid.modes[0] * grid.modes[1] * grid.modes[2];
+        const std::int64_t parts = grid.axes == 1 ? 1 : 2;
+        for (int axis = 0; axis < grid.axes; ++axis) {
+            const int to = 3 - grid.axes + axis;
+            corrected.gains.data[to] = args.gain[axis];
+            corrected.gains.parts[to] = parts;
+            if (args.gain[axis] != nullptr) {
+                shifts +=
+                    static_cast<std::size_t>(
+                        modes / grid.modes[to] * args.batch * (4 * args.in + 2 * args.out) * parts
+                    ) *
+                    sizeof(double);
+            }
+        }
+        shifts = aligned(shifts);
+        spectrum = aligned(static_cast<std::size_t>(2 * modes * args.batch * args.in) * sizeof(T));
+    }
+    std::size_t workspace(const Executor& executor) const {
+        return spectrum + shifts +
+               (is_plain ? spectral_conv_workspace(simple, executor)
+                         : boundary_spectral_conv_workspace(corrected, executor));
+    }
+    void run(const Executor& executor, void* memory) {
+        auto* base = static_cast<char*>(memory);
+        simple.spectrum_out = corrected.spectrum_out = reinterpret_cast<T*>(base);
+        corrected.shifts_out = reinterpret_cast<double*>(base + spectrum);
+        base += spectrum + shifts;
+        if (is_plain) {
+            spectral_conv(simple, executor, base);
+        } else {
+            boundary_spectral_conv(corrected, executor, base);
+        }
+    }
+};
+
+bool good_pool(const physcon_executor* executor) {
+    return executor == nullptr || executor->threads >= 1;
+}
+
+template <typename CArgs>
+int check_conv(Checker& check, const CArgs* args, const physcon_executor* executor) {
+    check.given("args", args);
+    if (!check.good()) {
+        return check.status();
+    }
+    check_grid(check, args->grid);
+    check.at_least("batch", args->batch, 0);
+    check.at_least("in", args->in, 1);
+    check.at_least("out", args->out, 1);
+    check.executor(executor);
+    if (check.good()) {
+        check_faces(check, args->face, args->grid.size, args->grid.axes);
+    }
+    for (int axis = 0; check.good() && axis < args->grid.axes; ++axis) {
+        if (args->gain[axis] != nullptr) {
+            check.at_least("points of a corrected axis", args->grid.size[axis], 2);
+        }
+    }
+    return check.status();
+}
+
+template <typename T, typename CArgs>
+int run_conv(
+    const char* op,
+    const CArgs* args,
+    const physcon_executor* executor,
+    void* workspace,
+    std::size_t workspace_size,
+    physcon_error* error
+) {
+    Checker check(op, error);
+    check_conv(check, args, executor);
+    if (!check.good() || args->batch == 0) {
+        return check.status();
+    }
+    check.given("tables", args->tables);
+    check.given("x", args->x);
+    check.given("weight", args->weight);
+    check.given("y_out", args->y_out);
+    if (!check.good()) {
+        return check.status();
+    }
+    const int status = guarded(error, [&] {
+        SpectralCall<T> call(*args);
+        const Executor pool = executor_of(executor);
+        check.workspace(workspace, workspace_size, call.workspace(pool));
+        if (check.good()) {
+            call.run(pool, workspace);
+        }
+    });
+    return check.good() ? status : check.status();
+}
+
+template <typename T, typename CArgs>
+std::size_t conv_workspace(const CArgs* args, const physcon_executor* executor) {
+    Checker check("", nullptr);
+    std::size_t size = 0;
+    if (good_pool(executor) && check_conv(check, args, nullptr) == PHYSCON_OK && args->batch > 0) {
+        guarded(nullptr, [&] { size = SpectralCall<T>(*args).workspace(executor_of(executor)); });
+    }
+    return size;
+}
+
+template <typename T>
+SpectralTablesArgs<T> tables_of(const physcon_spectral_grid& grid, void* tables) {
+    SpectralTablesArgs<T> args;
+    args.grid = convert_grid(grid);
+    args.tables = static_cast<T*>(tables);
+    return args;
+}
+
+template <typename T>
+std::size_t tables_size(const physcon_spectral_grid* grid) {
+    Checker check("", nullptr);
+    check.given("grid", grid);
+    if (check.good()) {
+        check_grid(check, *grid);
+    }
+    std::size_t size = 0;
+    if (check.good()) {
+        guarded(nullptr, [&] {
+            size = spectral_tables_size(tables_of<T>(*grid, nullptr), serial_executor());
+        });
+    }
+    return size;
+}
+
+template <typename T>
+int make_tables(
+    const char* op,
+    const physcon_spectral_grid* grid,
+    void* tables,
+    std::size_t size,
+    physcon_error* error
+) {
+    Checker check(op, error);
+    check.given("grid", grid);
+    if (check.good()) {
+        check_grid(check, *grid);
+    }
+    if (!check.good()) {
+        return check.status();
+    }
+    const int status = guarded(error, [&] {
+        const SpectralTablesArgs<T> args = tables_of<T>(*grid, tables);
+        check.workspace(tables, size, spectral_tables_size(args, serial_executor()));
+        if (check.good()) {
+            spectral_tables(args, serial_executor());
+        }
+    });
+    return check.good() ? status : check.status();
+}
+
+template <typename T, typename CArgs>
+int run_faces(
+    const char* op, const CArgs* args, const physcon_executor* executor, physcon_error* error
+) {
+    Checker check(op, error);
+    check.given("args", args);
+    if (!check.good()) {
+        return check.status();
+    }
+    check_axes(check, args->axes);
+    check.at_least("batch", args->batch, 0);
+    check.at_least("channels", args->channels, 1);
+    check.executor(executor);
+    for (int axis = 0; check.good() && axis < args->axes; ++axis) {
+        check.at_least("size", args->size[axis], 1);
+    }
+    if (check.good()) {
+        check_faces(check, args->face, args->size, args->axes);
+    }
+    if (!check.good() || args->batch == 0) {
+        return check.status();
+    }
+    check.given("u", args->u);
+    check.given("u_out", args->u_out);
+    if (!check.good()) {
+        return check.status();
+    }
+    return guarded(error, [&] {
+        AssignFacesArgs<T> call;
+        call.items = args->batch;
+        call.channels = args->channels;
+        for (int axis = 0; axis < args->axes; ++axis) {
+            call.size[3 - args->axes + axis] = args->size[axis];
+        }
+        call.input = args->u;
+        call.output = args->u_out;
+        convert_faces(args->face, args->axes, call.rule);
+        assign_faces(call, executor_of(executor));
+    });
+}
+
+template <typename T, typename CArgs>
+CorrectionGainArgs<T> convert_gain(const CArgs& args) {
+    CorrectionGainArgs<T> out;
+    out.grid = convert_grid(args.grid);
+    out.axis = 3 - args.grid.axes + args.axis;
+    out.in = args.in;
+    out.out = args.out;
+    out.ends[0] = args.first != 0;
+    out.ends[1] = args.last != 0;
+    out.ridge = args.ridge;
+    out.weight = args.weight;
+    out.gain_out = args.gain_out;
+    return out;
+}
+
+template <typename CArgs>
+int check_gain(Checker& check, const CArgs* args, const physcon_executor* executor) {
+    check.given("args", args);
+    if (!check.good()) {
+        return check.status();
+    }
+    check_grid(check, args->grid);
+    check.at_least("in", args->in, 1);
+    check.at_least("out", args->out, 1);
+    check.at_least("axis", args->axis, 0);
+    check.at_least("grid.axes - axis", args->grid.axes - args->axis, 1);
+    check.at_least("ends to correct", (args->first != 0) + (args->last != 0), 1);
+    if (check.good() && !(args->ridge > 0 && std::isfinite(args->ridge))) {
+        check.reject("expected ridge to be positive", 0, 0);
+    }
+    check.executor(executor);
+    return check.status();
+}
+
+template <typename T, typename CArgs>
+std::size_t gain_workspace(const CArgs* args, const physcon_executor* executor) {
+    Checker check("", nullptr);
+    std::size_t size = 0;
+    if (good_pool(executor) && check_gain(check, args, nullptr) == PHYSCON_OK) {
+        guarded(nullptr, [&] {
+            size = correction_gain_workspace(convert_gain<T>(*args), executor_of(executor));
+        });
+    }
+    return size;
+}
+
+template <typename T, typename CArgs>
+int run_gain(
+    const char* op,
+    const CArgs* args,
+    const physcon_executor* executor,
+    void* workspace,
+    std::size_t workspace_size,
+    physcon_error* error
+) {
+    Checker check(op, error);
+    if (check_gain(check, args, executor) != PHYSCON_OK) {
+        return check.status();
+    }
+    check.given("weight", args->weight);
+    check.given("gain_out", args->gain_out);
+    if (!check.good()) {
+        return check.status();
+    }
+    const int status = guarded(error, [&] {
+        const CorrectionGainArgs<T> call = convert_gain<T>(*args);
+        const Executor pool = executor_of(executor);
+        check.workspace(workspace, workspace_size, correction_gain_workspace(call, pool));
+        if (check.good()) {
+            correction_gain(call, pool, workspace);
+        }
+    });
+    return check.good() ? status : check.status();
+}
+
+}  // namespace
+}  // namespace physcon
+
+using namespace physcon;
+
+// The same seven functions for each scalar type.
+#define PHYSCON_DEFINE_SPECTRAL_C_API(T, suffix)                                                \
+    std::size_t physcon_spectral_tables_size_##suffix(const physcon_spectral_grid* grid) {      \
+        return tables_size<T>(grid);                                                            \
+    }                                                                                           \
+    int physcon_spectral_tables_##suffix(                                                       \
+        const physcon_spectral_grid* grid, void* tables, std::size_t size, physcon_error* error \
+    ) {                                                                                         \
+        return make_tables<T>("spectral_tables_" #suffix, grid, tables, size, error);           \
+    }                                                                                           \
+    std::size_t physcon_spectral_conv_workspace_##suffix(                                       \
+        const physcon_spectral_conv_args_##suffix* args, const physcon_executor* executor       \
+    ) {                                                                                         \
+        return conv_workspace<T>(args, executor);                                               \
+    }                                                                                           \
+    int physcon_spectral_conv_##suffix(                                                         \
+        const physcon_spectral_conv_args_##suffix* args,                                        \
+        const physcon_executor* executor,                                                       \
+        void* workspace,                                                                        \
+        std::size_t workspace_size,                                                             \
+        physcon_error* error                                                                    \
+    ) {                                                                                         \
+        return run_conv<T>(                                                                     \
+            "spectral_conv_" #suffix, args, executor, workspace, workspace_size, error          \
+        );                                                                                      \
+    }                                                                                           \
+    int physcon_assign_faces_##suffix(                                                          \
+        const physcon_assign_faces_args_##suffix* args,                                         \
+        const physcon_executor* executor,                                                       \
+        physcon_error* error                                                                    \
+    ) {                                                                                         \
+        return run_faces<T>("assign_faces_" #suffix, args, executor, error);                    \
+    }                                                                                           \
+    std::size_t physcon_correction_gain_workspace_##suffix(                                     \
+        const physcon_correction_gain_args_##suffix* args, const physcon_executor* executor     \
+    ) {                                                                                         \
+        return gain_workspace<T>(args, executor);                                               \
+    }                                                                                           \
+    int physcon_correction_gain_##suffix(                                                       \
+        const physcon_correction_gain_args_##suffix* args,                                      \
+        const physcon_executor* executor,                                                       \
+        void* workspace,                                                                        \
+        std::size_t workspace_size,                                                             \
+        physcon_error* error                                                                    \
+    ) {                                                                                         \
+        return run_gain<T>(                                                                     \
+            "correction_gain_" #suffix, args, executor, workspace, workspace_size, error        \
+        );                                                                                      \
+    }
+
+PHYSCON_DEFINE_SPECTRAL_C_API(double, f64)
+PHYSCON_DEFINE_SPECTRAL_C_API(float, f32)
