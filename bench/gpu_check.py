@@ -13,18 +13,24 @@ off does not stop the others. Without a device the stages that need one say ``no
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from bench import gpu_cases
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,17 +39,17 @@ SCHEMA = 1
 NO_DEVICE = "no device"
 # Seconds per stage; together under ten minutes.
 LIMITS = {
-    "build": 180,
-    "tests": 120,
+    "build": 140,
+    "tests": 110,
     "composites": 60,
-    "checkers": 80,
+    "checkers": 90,
     "repeatability": 30,
-    "benchmark": 110,
-    "counters": 20,
+    "benchmark": 130,
+    "counters": 35,
 }
 KERNELS = {"PHYSCON_CUDA_KERNELS": "all"}
 ROUNDS = 30
-L2_MULTIPLE = 3  # rotating inputs are this many times the second-level cache
+L2_MULTIPLE = 3  # rotating inputs and outputs are this many times the second-level cache
 
 
 class Report:
@@ -74,8 +80,6 @@ class Report:
         else:
             try:
                 result = run()
-            except subprocess.TimeoutExpired:
-                result = {"ok": False, "reason": f"cut off after {LIMITS[name]} s"}
             except Exception as error:  # the other stages still run
                 result = {"ok": False, "reason": f"{type(error).__name__}: {error}"}
         result = {"name": name, "seconds": round(time.monotonic() - start, 1), **result}
@@ -94,23 +98,34 @@ def capture(*command: str, limit: float = 20) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def command(name: str, *words: str, **environment: str) -> dict[str, Any]:
-    """Run a command inside the limit of a stage; its last lines are kept when it fails."""
-    done = subprocess.run(
-        words,
-        cwd=ROOT,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=LIMITS[name],
-        check=False,
-    )
-    lines = done.stdout.strip().splitlines()
-    result: dict[str, Any] = {"ok": done.returncode == 0, "summary": lines[-1] if lines else ""}
-    if done.returncode:
-        result["reason"] = f"exit code {done.returncode}"
-        result["output"] = lines[-40:]
+def command(limit: float, *words: str, **environment: str) -> dict[str, Any]:
+    """Run a command for so many seconds at most; its last lines are kept when it fails.
+
+    What the command started itself ends with it: nothing is left to disturb the next stage.
+    """
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code: int | None = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        log.seek(0)
+        lines = log.read().strip().splitlines()
+    result: dict[str, Any] = {"ok": code == 0, "summary": lines[-1] if lines else ""}
+    if code != 0:
+        result["reason"] = f"cut off after {limit:.0f} s" if code is None else f"exit code {code}"
+        result["output"] = lines[-60:]
     return result
 
 
@@ -118,47 +133,72 @@ def facts() -> dict[str, Any]:
     """Where and with what this ran; nothing here starts CUDA in this process."""
     import torch
 
-    query = "name,driver_version,clocks.sm,clocks.mem,clocks.max.sm"
+    query = "name,driver_version,compute_cap,clocks.sm,clocks.mem,clocks.max.sm"
     smi = capture("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader")
     device = smi.splitlines()[0].split(", ") if smi else []
+    revision = capture("git", "-C", str(ROOT), "rev-parse", "HEAD")
+    changed = capture("git", "-C", str(ROOT), "status", "--porcelain")
+    nvcc = tool("nvcc")
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "revision": capture("git", "-C", str(ROOT), "rev-parse", "HEAD"),
-        "dirty": bool(capture("git", "-C", str(ROOT), "status", "--porcelain")),
+        "revision": revision or None,
+        "dirty": bool(changed) if revision else None,  # a copy without history cannot tell
         "device": device[0] if device else None,
         "driver": device[1] if device else None,
-        "clocks": device[2:],
+        "compute_capability": device[2] if device else None,
+        "clocks": device[3:],
         "torch": str(torch.__version__),
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
-        "compiler": (capture("nvcc", "--version").splitlines() or [None])[-1],
+        "compiler": (capture(nvcc, "--version").splitlines() or [None])[-1] if nvcc else None,
     }
+
+
+def tool(name: str) -> str | None:
+    """A program of the toolkit, on the path or where it is usually installed."""
+    found = shutil.which(name)
+    if found is not None:
+        return found
+    places = [Path("/usr/local/cuda/bin"), *sorted(Path("/opt/nvidia").glob("nsight-compute/*"))]
+    usual = [p / name for p in reversed(places) if (p / name).is_file()]
+    return str(usual[0]) if usual else None
 
 
 # ---- stages --------------------------------------------------------------------------------------
 
 
-def build() -> dict[str, Any]:
-    """Install against the torch that is here, with kernels, without the network."""
+def build(capability: str) -> dict[str, Any]:
+    """Install against the torch that is here, for the device that is here, without the network."""
+    environment = {
+        # Whatever make set for machines with few cores.
+        "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
+        "CMAKE_GENERATOR": "Ninja" if shutil.which("ninja") else "Unix Makefiles",
+    }
+    nvcc = tool("nvcc")
+    if nvcc is None:
+        return {"ok": False, "reason": "nvcc not found"}
     result = command(
-        "build",
+        LIMITS["build"],
         *(sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"),
-        *("-Ccmake.define.PHYSCON_CUDA=ON", "-Cbuild-dir=build/gpu_check", "-e", "."),
-        CMAKE_BUILD_PARALLEL_LEVEL=os.environ.get(
-            "CMAKE_BUILD_PARALLEL_LEVEL", str(os.cpu_count() or 1)
-        ),
+        *("--no-index", "-v", "-Cbuild-dir=build/gpu_check", "-Ccmake.define.PHYSCON_CUDA=ON"),
+        f"-Ccmake.define.PHYSCON_CUDA_ARCHITECTURES={capability.replace('.', '')}-real",
+        *(f"-Ccmake.define.CMAKE_CUDA_COMPILER={nvcc}", "-e", "."),
+        **environment,
     )
     code = "import json, physcon_ext; print(json.dumps(physcon_ext.build_info()))"
     info = capture(sys.executable, "-c", code, limit=60)
     result["build_info"] = json.loads(info) if info else None
-    result["ok"] = result["ok"] and bool(info) and result["build_info"]["cuda"]
+    if result["ok"] and not (info and result["build_info"]["cuda"]):
+        result |= {"ok": False, "reason": "what is installed holds no CUDA kernels"}
     return result
 
 
 def tests(stage: str, kernels: str) -> dict[str, Any]:
     return command(
-        stage,
-        *(sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", "tests"),
+        LIMITS[stage],
+        *(sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider"),
+        # Another version of a library may warn, or lack what a test file without device imports.
+        *("-W", "default", "--continue-on-collection-errors", "tests/test_cuda_device.py"),
         PHYSCON_CUDA_KERNELS=kernels,
         PHYSCON_TEST_REQUIRE_CUDA="1",
     )
@@ -166,157 +206,137 @@ def tests(stage: str, kernels: str) -> dict[str, Any]:
 
 def checkers() -> dict[str, Any]:
     """The toolkit's own checkers, every kernel once on small shapes."""
-    tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
-    if not Path(tool).exists():
+    program = tool("compute-sanitizer")
+    if program is None:
         return {"ok": False, "reason": "compute-sanitizer not found"}
     verdicts = {}
     for check in ("memcheck", "racecheck"):
-        words = (tool, "--tool", check, "--error-exitcode", "9", sys.executable, "-m")
-        try:
-            verdicts[check] = command("checkers", *words, "bench.gpu_check", "--small", **KERNELS)
-        except subprocess.TimeoutExpired:
-            verdicts[check] = {"ok": False, "reason": "cut off"}
-    return {"ok": all(v["ok"] for v in verdicts.values()), "checkers": verdicts}
+        verdicts[check] = command(
+            LIMITS["checkers"] / 2,
+            *(program, "--tool", check, "--error-exitcode", "9", sys.executable, "-m"),
+            *("bench.gpu_check", "--small"),
+            # One allocation per tensor: what lies past its end belongs to nobody.
+            PYTORCH_NO_CUDA_MEMORY_CACHING="1",
+            **KERNELS,
+        )
+    failed = [f"{k}: {v['reason']}" for k, v in verdicts.items() if not v["ok"]]
+    return {"ok": not failed, "checkers": verdicts, "reason": "; ".join(failed)}
 
 
-def inner(stage: str, option: str) -> dict[str, Any]:
-    """A part of this file in a process of its own, which hands back JSON on its last line."""
-    result = command(stage, sys.executable, "-m", "bench.gpu_check", option, **KERNELS)
-    if result["ok"]:
-        result |= json.loads(result.pop("summary"))
+def inner(stage: str) -> dict[str, Any]:
+    """A part of this file in a process of its own; what it wrote counts even if it is cut off."""
+    with tempfile.TemporaryDirectory() as folder:
+        part = Path(folder) / "part"
+        words = (sys.executable, "-m", "bench.gpu_check", f"--{stage}", "--part", str(part))
+        result = command(LIMITS[stage], *words, **KERNELS)
+        lines = part.read_text().splitlines() if part.exists() else []
+    found = [json.loads(line) for line in lines]
+    for line in found:
+        result |= {k: v for k, v in line.items() if k != "entry"}
+    result["entries"] = [line["entry"] for line in found if "entry" in line]
+    wrong = [e["op"] for e in result["entries"] if e.get("ok") is False]
+    if result["ok"] and (wrong or not result["entries"]):
+        result |= {"ok": False, "reason": f"wrong: {', '.join(wrong) or 'nothing was measured'}"}
     return result
 
 
-def counters() -> dict[str, Any]:
-    tool = shutil.which("ncu")
-    if tool is None:
+def counters(kernels: list[str]) -> dict[str, Any]:
+    """A summary of the two slowest kernels by the profiler of the toolkit."""
+    program = tool("ncu")
+    if program is None:
         return {"ok": False, "reason": "ncu not found"}
-    return command(
-        "counters",
-        *(tool, "--clock-control", "none", "--launch-count", "2", "--kernel-name"),
-        *("regex:condition_marginal_kernel", sys.executable, "-m", "bench.gpu_check", "--small"),
+    if not kernels:
+        return {"ok": False, "reason": "the benchmark named no kernels"}
+    result = command(
+        LIMITS["counters"],
+        *(program, "--clock-control", "none", "--launch-count", "4", "--kernel-name"),
+        *(f"regex:{'|'.join(kernels)}", sys.executable, "-m", "bench.gpu_check", "--once"),
         **KERNELS,
     )
+    return result
 
 
 # ---- what runs on the device, each in a process of its own ---------------------------------------
 
 
-def problem(batch: int, n: int, r: int, dtype: Any, device: str) -> tuple[Any, ...]:
-    """Fresh random arguments of ``condition_diagonal``; rows per item only for one row."""
-    import torch
-
-    def normal(*shape: int) -> Any:
-        return torch.randn(*shape, device=device, dtype=dtype)
-
-    rows = normal(batch, r, n) if r == 1 else normal(r, n)
-    noise = torch.full((batch, r), 1e-3, device=device, dtype=dtype)
-    variance = torch.rand(batch, n, device=device, dtype=dtype) + 0.1
-    return normal(batch, n), variance, rows, normal(batch, r), noise
-
-
 def small() -> None:
-    """Every kernel once, forward and backward, small and ragged."""
+    """Every kernel of the table once, small and ragged; raises when one was not run."""
     import torch
 
-    from physcon_ext import ops
+    from physcon_ext.ops import _cuda
 
+    ran = set()
+    find = _cuda._record
+
+    def noted(op: str, device: int) -> dict[str, Any] | None:
+        record = find(op, device)
+        if record is not None:
+            ran.add(op)
+        return record
+
+    _cuda._record = noted  # type: ignore[assignment]
     for dtype in (torch.float32, torch.float64):
-        for batch, n, r in ((3, 67, 1), (2, 300, 5), (1, 5003, 3), (2, 150, 90)):
-            arguments = [t.requires_grad_() for t in problem(batch, n, r, dtype, "cuda")]
-            mean, variance, rows, target, noise = arguments
-            post = ops.condition_diagonal(*arguments, factor=True, covariance=n < 1000)
-            (post.mean.sum() + post.variance.sum() + post.factor.sum()).backward()
-            cross = (rows * variance[..., None, :]).detach()
-            ops.condition_cross(mean, variance, cross, rows, target, noise).mean.sum().backward()
-            if n < 1000:
-                prior = torch.diag_embed(variance.detach())
-                ops.condition_dense(mean, prior, rows, target, noise).mean.sum().backward()
-            edges = torch.linspace(0, n, r + 1, device="cuda").long()
-            order = torch.randperm(n, device="cuda")
-            weights = torch.randn(n, device="cuda", dtype=dtype)
-            ops.condition_disjoint(
-                mean, variance, weights, order, edges, target, noise
-            ).mean.sum().backward()
+        for case in gpu_cases.small(dtype):
+            case.run()
     torch.cuda.synchronize()
+    name = _cuda.architecture(torch.cuda.get_device_capability())
+    missing = {r["op"] for r in _cuda.table() if r["architecture"] == name} - ran
+    if missing:
+        raise RuntimeError(f"kernels that were not run: {', '.join(sorted(missing))}")
 
 
-def repeatability() -> dict[str, Any]:
+def repeatability(write: Callable[..., None]) -> None:
     """The same bits 20 times, for a permuted batch, and from a captured graph."""
     import torch
 
-    from physcon_ext import ops
-
-    found = {}
-    for batch, n, r in ((500, 201, 1), (64, 1024, 8), (2, 50_000, 16)):
-        arguments = problem(batch, n, r, torch.float32, "cuda")
-        first = ops.condition_diagonal(*arguments, factor=True)
-        same = all(
-            all(map(torch.equal, first, ops.condition_diagonal(*arguments, factor=True)))
-            for _ in range(20)
-        )
-        order = torch.randperm(batch, device="cuda")
-        turned = [t if i == 2 and t.ndim == 2 else t[order] for i, t in enumerate(arguments)]
-        permuted = ops.condition_diagonal(*turned, factor=True)
-        alike = all(torch.equal(a[order], b) for a, b in zip(first, permuted, strict=True))
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            captured = ops.condition_diagonal(*arguments, factor=True)
-        graph.replay()
-        torch.cuda.synchronize()
-        replayed = all(map(torch.equal, first, captured))
-        found[f"{batch},{n},{r}"] = {"repeats": same, "permuted": alike, "captured": replayed}
-    return {"ok": all(all(v.values()) for v in found.values()), "shapes": found}
-
-
-def sensible(mean: Any, variance: Any, rows: Any, target: Any, noise: Any) -> Any:
-    """The update by Cholesky factor and triangular solve, as one would write it in torch."""
-    import torch
-
-    cross = rows * variance[..., None, :]
-    low = torch.linalg.cholesky_ex(cross @ rows.mT + torch.diag_embed(noise))[0]
-    v = torch.linalg.solve_triangular(low, cross, upper=False)
-    e = target - (rows @ mean[..., None])[..., 0]
-    y = torch.linalg.solve_triangular(low, e[..., None], upper=False)
-    return mean + (v.mT @ y)[..., 0], variance - v.square().sum(-2)
-
-
-def published(mean: Any, variance: Any, rows: Any, target: Any, noise: Any) -> Any:
-    """The dense formulation in double precision."""
-    import torch
-
-    g, s = rows.double(), torch.diag_embed(variance.double())
-    gram = g @ s @ g.mT + torch.diag_embed(noise.double())
-    gain = s @ g.mT @ torch.linalg.inv_ex(gram)[0]
-    e = target.double() - (g @ mean.double()[..., None])[..., 0]
-    posterior = s - gain @ g @ s
-    return mean + (gain @ e[..., None])[..., 0].to(mean.dtype), posterior.to(mean.dtype)
+    for case in gpu_cases.repeated(torch.float32):
+        first = case.run()
+        same = all(all(map(torch.equal, first, case.run())) for _ in range(20))
+        found = {"repeats": same}
+        if case.batched is not None:
+            order = torch.randperm(case.batched, device="cuda")
+            alike = zip(first, case.permuted(order).run(), strict=True)
+            found["permuted"] = all(torch.equal(a[order], b) for a, b in alike)
+        if case.capturable:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                captured = case.run()
+            graph.replay()
+            torch.cuda.synchronize()
+            found["captured"] = all(map(torch.equal, first, captured))
+        write(entry={"op": case.op, "shape": case.shape, "ok": all(found.values()), **found})
 
 
 def timed(call: Callable[..., Any], inputs: list[tuple[Any, ...]], *, graph: bool) -> list[float]:
-    """Microseconds of ``ROUNDS`` calls by device events, over rotating inputs."""
+    """Microseconds per call by device events: rounds over all inputs in turn.
+
+    A round is long enough for the events around it, and its inputs larger than the second-level
+    cache. Captured, a round is one graph.
+    """
     import torch
 
-    for arguments in inputs[:3]:
-        call(*arguments)
+    def round_() -> None:
+        for arguments in inputs:
+            call(*arguments)
+
+    for _ in range(3):
+        round_()
     torch.cuda.synchronize()
     if graph:
-        runs = []
-        for arguments in inputs:
-            captured = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(captured):
-                call(*arguments)
-            runs.append(captured.replay)
+        captured = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(captured):
+            round_()
+        run = captured.replay
     else:
-        runs = [lambda a=arguments: call(*a) for arguments in inputs]
+        run = round_
     times = []
-    for i in range(ROUNDS + 3):
+    for _ in range(ROUNDS + 3):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
-        runs[i % len(runs)]()
+        run()
         end.record()
         end.synchronize()
-        times.append(begin.elapsed_time(end) * 1e3)
+        times.append(begin.elapsed_time(end) * 1e3 / len(inputs))
     return times[3:]
 
 
@@ -325,7 +345,8 @@ def ceilings() -> dict[str, float]:
     import torch
 
     data = torch.randn(1 << 28, device="cuda")
-    copy = statistics.median(timed(lambda x: x.clone(), [(data,)], graph=False))
+    target = torch.empty_like(data)
+    copy = statistics.median(timed(target.copy_, [(data,)], graph=False))
     result = {"copy_tb_s": 2 * data.nbytes / copy / 1e6}
     for dtype in (torch.float32, torch.float64):
         a = torch.randn(4096, 4096, device="cuda", dtype=dtype)
@@ -334,67 +355,113 @@ def ceilings() -> dict[str, float]:
     return result
 
 
-SHAPES = [(10_000, 201, 1), (1000, 1024, 8), (64, 10_000, 16), (1, 100_000, 64)]
-
-
-def benchmark() -> dict[str, Any]:
-    """Marginal update beside torch: eager, captured and compiled, and the fraction of the floor."""
+def benchmark(write: Callable[..., None]) -> None:
+    """The ops beside torch: eager, captured and compiled, and the fraction of the floor."""
     import torch
 
-    from physcon_ext import ops
-
     torch.set_float32_matmul_precision("highest")
+    start = time.monotonic()
     limits = ceilings()
+    write(ceilings=limits)
     cache = torch.cuda.get_device_properties(0).L2_cache_size
-    entries = []
-    for batch, n, r in SHAPES:
-        one = problem(batch, n, r, torch.float32, "cuda")
-        size = sum(t.nbytes for t in one)
+    slow: dict[str, float] = {}
+    for measured in gpu_cases.benchmarks():
+        inputs = [measured.make()]
+        size = measured.bytes
         count = max(2, min(32, -(-L2_MULTIPLE * cache // size)))
-        inputs = [one] + [problem(batch, n, r, torch.float32, "cuda") for _ in range(count - 1)]
-        moved = size + 8 * batch * n
-        flops = batch * (2 * n * r * r + 6 * n * r)
+        inputs += [measured.make() for _ in range(count - 1)]
         floor = max(
-            moved / limits["copy_tb_s"] / 1e6, flops / limits["matmul_float32_tflop_s"] / 1e6
+            measured.bytes / limits["copy_tb_s"] / 1e6,
+            measured.flops / limits["matmul_float32_tflop_s"] / 1e6,
         )
-        wide = sensible(*(t.double() for t in one))
-        post = ops.condition_diagonal(*one)
-        calls: dict[str, tuple[Callable[..., Any], bool]] = {
-            "ours": (ops.condition_diagonal, False),
-            "ours_graph": (ops.condition_diagonal, True),
-            "torch": (sensible, False),
-            "torch_graph": (sensible, True),
-            "torch_compile": (torch.compile(sensible), False),
-        }
-        if batch * n * n <= 1 << 28:
-            calls["published"] = (published, False)
         entry: dict[str, Any] = {
-            "op": "condition_diagonal",
-            "shape": [batch, n, r],
+            "op": measured.op,
+            "shape": measured.shape,
+            "pass": measured.direction,
             "dtype": "float32",
-            "bytes": moved,
-            "flops": flops,
+            "bytes": measured.bytes,
+            "flops": measured.flops,
             "floor_us": floor,
-            "error": float((post.mean - wide[0]).abs().max() / wide[0].abs().max()),
-            "baseline_error": float(
-                (sensible(*one)[0] - wide[0]).abs().max() / wide[0].abs().max()
-            ),
+            **measured.errors(inputs[0]),
         }
-        for name, (call, graph) in calls.items():
-            try:
-                times = timed(call, inputs, graph=graph)
-                entry[f"{name}_us"] = {"min": min(times), "median": statistics.median(times)}
-            except Exception as error:  # a baseline that cannot be captured is a result, too
-                entry[f"{name}_us"] = f"{type(error).__name__}: {error}"[:200]
-        ours = entry["ours_graph_us"]
+        calls = {"ours": measured.ours, **measured.baselines}
+        for name, call in calls.items():
+            for graph in (False, True):
+                if graph and name in measured.eager_only:
+                    continue
+                key = f"{name}_graph_us" if graph else f"{name}_us"
+                entry[key] = _try(call, inputs, graph=graph)
+        # Compiling takes seconds: only while there is time for the measurements that follow.
+        if time.monotonic() - start < 0.6 * LIMITS["benchmark"] and measured.direction == "forward":
+            call = torch.compile(measured.baselines["torch"], dynamic=False)
+            entry["torch_compile_us"] = _try(call, inputs, graph=False)
+        _compare(entry, measured.bars)
+        write(entry=entry)
+        for name, spent in _kernel_times(measured.ours, inputs[0]).items():
+            slow[name] = max(slow.get(name, 0.0), spent)
+        del inputs
+        torch.cuda.empty_cache()
+    write(slowest=sorted(slow, key=lambda k: -slow[k])[:2])
+
+
+def _try(
+    call: Callable[..., Any], inputs: list[tuple[Any, ...]], *, graph: bool
+) -> dict[str, float] | str:
+    """Minimum and median, or why there are none: a baseline may refuse to be captured."""
+    import torch
+
+    try:
+        times = timed(call, inputs, graph=graph)
+    except Exception as error:
+        torch.cuda.empty_cache()
+        return f"{type(error).__name__}: {error}"[:200]
+    return {"min": min(times), "median": statistics.median(times), "rounds": len(times)}
+
+
+def _compare(entry: dict[str, Any], bars: dict[str, float]) -> None:
+    """Ratios like with like (captured with captured), the fraction of the floor, and the bars."""
+    for key, other in list(entry.items()):
+        if not key.endswith("_us") or key.startswith("ours") or not isinstance(other, dict):
+            continue
+        ours = entry["ours_graph_us" if key.endswith("_graph_us") else "ours_us"]
         if isinstance(ours, dict):
-            entry["floor_fraction"] = floor / ours["median"]
-            for name in ("torch", "torch_graph", "torch_compile", "published"):
-                other = entry.get(f"{name}_us")
-                if isinstance(other, dict):
-                    entry[f"ratio_{name}"] = other["median"] / ours["median"]
-        entries.append(entry)
-    return {"ok": True, "ceilings": limits, "entries": entries}
+            entry[f"ratio_{key.removesuffix('_us')}"] = other["median"] / ours["median"]
+    ours = entry["ours_graph_us"]
+    if isinstance(ours, dict):
+        entry["floor_fraction"] = entry["floor_us"] / ours["median"]
+    if entry["bytes"] > 200e6 and entry["pass"] == "forward":
+        bars = bars | {"floor_fraction": 0.7}
+    entry["bars"] = {
+        name: {"wanted": bar, "found": entry.get(name), "met": entry.get(name, 0.0) >= bar}
+        for name, bar in bars.items()
+    }
+
+
+def _kernel_times(call: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[str, float]:
+    """Microseconds of each of our kernels in one call, by its name; empty without a profiler."""
+    from torch.profiler import ProfilerActivity, profile
+
+    try:
+        with profile(activities=[ProfilerActivity.CUDA]) as record:
+            call(*arguments)
+        events = record.key_averages()
+    except RuntimeError:
+        return {}
+    found: dict[str, float] = {}
+    for event in events:
+        match = re.search(r"physcon::cuda::(\w+_kernel)", event.key)
+        if match:
+            found[match[1]] = found.get(match[1], 0.0) + event.device_time_total
+    return found
+
+
+def once() -> None:
+    """Every measured call once, for the profiler."""
+    import torch
+
+    for measured in gpu_cases.benchmarks():
+        measured.ours(*measured.make())
+    torch.cuda.synchronize()
 
 
 def table(data: dict[str, Any]) -> str:
@@ -405,8 +472,11 @@ def table(data: dict[str, Any]) -> str:
         for s in data["stages"]
     ]
     for e in data["entries"]:
-        numbers = [f"{k} {v:.2f}" for k, v in e.items() if isinstance(v, float)]
-        lines.append(f"{e['op']} {tuple(e['shape'])}: {', '.join(numbers)}")
+        numbers = [f"{k} {v:.3g}" for k, v in e.items() if isinstance(v, float)]
+        lines.append(f"{e['op']} {tuple(e['shape'])} {e['pass']}: {', '.join(numbers)}")
+        for name, bar in e["bars"].items():
+            verdict = "met" if bar["met"] else "MISSED"
+            lines.append(f"    {name} >= {bar['wanted']}: {bar['found']} {verdict}")
     return "\n".join(lines)
 
 
@@ -415,37 +485,41 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, help="result file (bench/results/<device>.json)")
     parser.add_argument("--skip-build", action="store_true", help="use what is installed")
-    for part in ("small", "repeatability", "benchmark"):
+    parser.add_argument("--part", type=Path, help=argparse.SUPPRESS)
+    for part in ("small", "once", "repeatability", "benchmark"):
         parser.add_argument(f"--{part}", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.small:
-        small()
+    if options.small or options.once:
+        (small if options.small else once)()
         return 0
     if options.repeatability or options.benchmark:
-        print(json.dumps(repeatability() if options.repeatability else benchmark()))
+
+        def write(**line: Any) -> None:
+            with open(options.part, "a") as file:
+                file.write(json.dumps(line) + "\n")
+
+        (repeatability if options.repeatability else benchmark)(write)
         return 0
     found = facts()
     device = found["device"]
     name = (device or "no_device").replace(" ", "_")
     report = Report(options.out or (RESULTS / f"{name}.json" if device else None))
     report.update(**found)
-    report.stage("build", build, needed=device is not None and not options.skip_build)
-    report.stage("tests", lambda: tests("tests", "all"), needed=device is not None)
-    report.stage("composites", lambda: tests("composites", "none"), needed=device is not None)
-    report.stage("checkers", checkers, needed=device is not None)
+    here = device is not None
     stage = report.stage
-    stage(
-        "repeatability",
-        lambda: inner("repeatability", "--repeatability"),
-        needed=device is not None,
-    )
-    stage("benchmark", lambda: inner("benchmark", "--benchmark"), needed=device is not None)
-    for result in report.data["stages"]:
-        report.update(entries=report.data["entries"] + result.pop("entries", []))
-    stage("counters", counters, needed=device is not None)
+    capability = found["compute_capability"]
+    stage("build", lambda: build(capability), needed=here and not options.skip_build)
+    stage("tests", lambda: tests("tests", "all"), needed=here)
+    stage("composites", lambda: tests("composites", "none"), needed=here)
+    stage("checkers", checkers, needed=here)
+    stage("repeatability", lambda: inner("repeatability"), needed=here)
+    stage("benchmark", lambda: inner("benchmark"), needed=here)
+    measured = report.data["stages"][-1]
+    report.update(entries=measured.pop("entries", []))
+    stage("counters", lambda: counters(measured.get("slowest", [])), needed=here)
     failed = [s["name"] for s in report.data["stages"] if s["ok"] is False]
     # A changed tree or a failed test says nothing about the revision.
-    report.update(failed=failed, valid=not (failed or found["dirty"] or device is None))
+    report.update(failed=failed, valid=not failed and found["dirty"] is False and here)
     print(table(report.data))
     print(
         f"failed: {', '.join(failed) or 'nothing'}"

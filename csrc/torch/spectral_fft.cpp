@@ -16,7 +16,7 @@ namespace physcon::binding {
 namespace {
 
 Tensor call_tensor(const char* op, StableIValue* stack) {
-    STABLE_TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(op, "", stack, TORCH_ABI_VERSION));
+    TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(op, "", stack, TORCH_ABI_VERSION));
     return torch::stable::detail::to<Tensor>(stack[0]);
 }
 std::vector<int64_t> last_axes(int count) {

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `bench.gpu_check` runs on a device: small calls of every kernel, repeats, measurements.
+
+A new kernel adds its call to ``small`` and ``repeated``, and its shapes to ``benchmarks``. Torch is
+imported where it is used: the command itself must start without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+Tensors = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call on the device: forward, and backward where its arguments ask for gradients.
+
+    Attributes:
+        op: Name of the op.
+        function: From the arguments to the tensors to compare.
+        arguments: Tensors and anything else.
+        shape: For the report.
+        batched: Size of the first axis of every argument, or None where the batch is not permuted.
+        shared: Positions of arguments without that axis.
+        capturable: Whether a CUDA graph may hold the call.
+    """
+
+    op: str
+    function: Callable[..., Tensors]
+    arguments: Tensors
+    shape: tuple[int, ...] = ()
+    batched: int | None = None
+    shared: tuple[int, ...] = ()
+    capturable: bool = True
+
+    def run(self) -> Tensors:
+        """Results, and gradients of their sums with respect to what asks for one."""
+        import torch
+
+        results = self.function(*self.arguments)
+        leaves = [a for a in self.arguments if isinstance(a, torch.Tensor) and a.requires_grad]
+        if not leaves:
+            return results
+        used = [r for r in results if r.requires_grad]
+        return (*results, *torch.autograd.grad(used, leaves, [torch.ones_like(r) for r in used]))
+
+    def permuted(self, order: Any) -> Case:
+        """The same problem with its items in another order."""
+        import torch
+
+        def turn(position: int, value: Any) -> Any:
+            if not isinstance(value, torch.Tensor) or position in self.shared:
+                return value
+            return value.detach()[order].requires_grad_(value.requires_grad)
+
+        return replace(self, arguments=tuple(turn(i, a) for i, a in enumerate(self.arguments)))
+
+
+def problem(batch: int, n: int, r: int, dtype: Any, device: str) -> Tensors:
+    """Fresh random arguments of ``condition_diagonal``; rows per item only for one row."""
+    import torch
+
+    def normal(*shape: int) -> Any:
+        return torch.randn(*shape, device=device, dtype=dtype)
+
+    rows = normal(batch, r, n) if r == 1 else normal(r, n)
+    noise = torch.full((batch, r), 1e-3, device=device, dtype=dtype)
+    variance = torch.rand(batch, n, device=device, dtype=dtype) + 0.1
+    return normal(batch, n), variance, rows, normal(batch, r), noise
+
+
+def _floats(result: Any) -> Tensors:
+    return tuple(t for t in result if t is not None and t.is_floating_point())
+
+
+def _diagonal(covariance: bool) -> Callable[..., Tensors]:
+    def call(*arguments: Any) -> Tensors:
+        from physcon_ext import ops
+
+        return _floats(ops.condition_diagonal(*arguments, factor=True, covariance=covariance))
+
+    return call
+
+
+def _cross(mean: Any, variance: Any, rows: Any, target: Any, noise: Any) -> Tensors:
+    from physcon_ext import ops
+
+    cross = rows * variance[..., None, :]
+    return _floats(ops.condition_cross(mean, variance, cross, rows, target, noise))
+
+
+def _dense(mean: Any, variance: Any, rows: Any, target: Any, noise: Any) -> Tensors:
+    from physcon_ext import ops
+
+    prior = variance.diag_embed()
+    return _floats(ops.condition_dense(mean, prior, rows, target, noise))
+
+
+def _disjoint(
+    mean: Any, variance: Any, weights: Any, order: Any, offsets: Any, target: Any, noise: Any
+) -> Tensors:
+    from physcon_ext import ops
+
+    result = ops.condition_disjoint(mean, variance, weights, order, offsets, target, noise)
+    return _floats(result)
+
+
+def _disjoint_arguments(batch: int, n: int, r: int, dtype: Any) -> Tensors:
+    import torch
+
+    mean, variance, _, target, noise = problem(batch, n, r, dtype, "cuda")
+    offsets = torch.linspace(0, n, r + 1, device="cuda").long()
+    order = torch.randperm(n, device="cuda")
+    weights = torch.randn(n, device="cuda", dtype=dtype)
+    return mean, variance, weights, order, offsets, target, noise
+
+
+def _with_gradients(arguments: Tensors) -> Tensors:
+    return tuple(a.detach().requires_grad_() if a.is_floating_point() else a for a in arguments)
+
+
+SMALL = ((3, 67, 1), (2, 300, 5), (1, 5003, 3), (2, 150, 90))
+
+
+def small(dtype: Any) -> Iterator[Case]:
+    """Every op with a kernel, forward and backward, small and ragged against every tile."""
+    for batch, n, r in SMALL:
+        shape = (batch, n, r)
+
+        def fresh(batch: int = batch, n: int = n, r: int = r) -> Tensors:
+            return _with_gradients(problem(batch, n, r, dtype, "cuda"))
+
+        yield Case("condition_diagonal", _diagonal(n < 1000), fresh(), shape)
+        yield Case("condition_cross", _cross, fresh(), shape)
+        if n < 1000:
+            yield Case("condition_dense", _dense, fresh(), shape)
+        listed = _with_gradients(_disjoint_arguments(batch, n, r, dtype))
+        yield Case("condition_disjoint", _disjoint, listed, shape)
+
+
+def repeated(dtype: Any) -> Iterator[Case]:
+    """Calls that must give the same bits whenever and in whatever batch they run."""
+    for batch, n, r in ((500, 201, 1), (64, 1024, 8), (2, 50_000, 16)):
+        shared = () if r == 1 else (2,)
+        arguments = problem(batch, n, r, dtype, "cuda")
+        options: dict[str, Any] = dict(shape=(batch, n, r), batched=batch, shared=shared)
+        yield Case("condition_diagonal", _diagonal(False), arguments, **options)
+        yield Case("condition_cross", _cross, arguments, **options)
+        if n <= 1024:
+            yield Case("condition_dense", _dense, arguments, **options)
+        # Gradients of shared rows are sums over the batch: repeated, not permuted.
+        leaves = _with_gradients(problem(batch, n, r, dtype, "cuda"))
+        yield Case("condition_diagonal", _diagonal(False), leaves, (batch, n, r))
+    listed = _disjoint_arguments(300, 5000, 37, dtype)
+    shape = (300, 5000, 37)
+    yield Case("condition_disjoint", _disjoint, listed, shape, batched=300, shared=(2, 3, 4))
+    yield Case("condition_disjoint", _disjoint, _with_gradients(listed), shape)
+
+
+# ---- measurements --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One row of the table.
+
+    Attributes:
+        op: Name of the op.
+        shape: Of the problem.
+        direction: ``forward`` or ``forward+backward``.
+        make: Fresh random arguments.
+        ours: The call; returns tensors.
+        baselines: The same by torch alone; ``torch`` is the best one known.
+        bars: Least ratio or fraction of the floor by the name it has in the result.
+        bytes: That must be moved.
+        flops: That must be done.
+        errors: From arguments to errors against float64.
+        eager_only: Calls whose captured form would not fit into memory or cannot be.
+    """
+
+    op: str
+    shape: tuple[int, ...]
+    direction: str
+    make: Callable[[], Tensors]
+    ours: Callable[..., Tensors]
+    baselines: dict[str, Callable[..., Tensors]]
+    bars: dict[str, float]
+    bytes: int
+    flops: float
+    errors: Callable[[Tensors], dict[str, float]]
+    eager_only: tuple[str, ...] = field(default=())
+
+
+def sensible(mean: Any, variance: Any, rows: Any, target: Any, noise: Any) -> Tensors:
+    """The update by Cholesky factor and triangular solve, as one would write it in torch."""
+    import torch
+
+    cross = rows * variance[..., None, :]
+    low = torch.linalg.cholesky_ex(cross @ rows.mT + torch.diag_embed(noise))[0]
+    v = torch.linalg.solve_triangular(low, cross, upper=False)
+    e = target - (rows @ mean[..., None])[..., 0]
+    y = torch.linalg.solve_triangular(low, e[..., None], upper=False)
+    return mean + (v.mT @ y)[..., 0], variance - v.square().sum(-2)
+
+
+def sensible_dense(mean: Any, prior: Any, rows: Any, target: Any, noise: Any) -> Tensors:
+    """The same with a whole covariance; ``prior`` may be its diagonal."""
+    import torch
+
+    diagonal = prior.ndim == mean.ndim
+    cross = rows * prior[..., None, :] if diagonal else rows @ prior
+    low = torch.linalg.cholesky_ex(cross @ rows.mT + torch.diag_embed(noise))[0]
+    v = torch.linalg.solve_triangular(low, cross, upper=False)
+    e = target - (rows @ mean[..., None])[..., 0]
+    y = torch.linalg.solve_triangular(low, e[..., None], upper=False)
+    whole = torch.diag_embed(prior) if diagonal else prior
+    return mean + (v.mT @ y)[..., 0], torch.baddbmm(whole, v.mT, v, alpha=-1)
+
+
+def published(mean: Any, variance: Any, rows: Any, target: Any, noise: Any) -> Tensors:
+    """The dense formulation in double precision."""
+    import torch
+
+    g, s = rows.double(), torch.diag_embed(variance.double())
+    gram = g @ s @ g.mT + torch.diag_embed(noise.double())
+    gain = s @ g.mT @ torch.linalg.inv_ex(gram)[0]
+    e = target.double() - (g @ mean.double()[..., None])[..., 0]
+    posterior = s - gain @ g @ s
+    return mean + (gain @ e[..., None])[..., 0].to(mean.dtype), posterior.to(mean.dtype)
+
+
+def _marginal(*arguments: Any) -> Tensors:
+    from physcon_ext import ops
+
+    post = ops.condition_diagonal(*arguments)
+    return post.mean, post.variance
+
+
+def _to_dense(*arguments: Any) -> Tensors:
+    from physcon_ext import ops
+
+    post = ops.condition_diagonal(*arguments, covariance=True)
+    return post.mean, post.covariance
+
+
+def _dense_to_dense(*arguments: Any) -> Tensors:
+    from physcon_ext import ops
+
+    post = ops.condition_dense(*arguments, covariance=True)
+    return post.mean, post.covariance
+
+
+def _backward(call: Callable[..., Tensors]) -> Callable[..., Tensors]:
+    """Forward, then gradients of every argument; nothing is added up between calls."""
+
+    def run(*arguments: Any) -> Tensors:
+        import torch
+
+        leaves = [a.detach().requires_grad_() for a in arguments]
+        results = call(*leaves)
+        return torch.autograd.grad(results, leaves, [torch.ones_like(r) for r in results])
+
+    return run
+
+
+def _errors(
+    ours: Callable[..., Tensors], baseline: Callable[..., Tensors]
+) -> Callable[[Tensors], dict[str, float]]:
+    """Largest relative error of the first result, beside the baseline in float64."""
+
+    def of(arguments: Tensors) -> dict[str, float]:
+        wide = baseline(*(a.double() for a in arguments))[0]
+
+        def error(call: Callable[..., Tensors]) -> float:
+            return float((call(*arguments)[0] - wide).abs().max() / wide.abs().max())
+
+        return {"error": error(ours), "baseline_error": error(baseline)}
+
+    return of
+
+
+def benchmarks() -> Iterator[Benchmark]:
+    """The rows of the table, with the bars that they are to reach."""
+    import torch
+
+    marginal = [(10_000, 201, 1), (1000, 1024, 8), (64, 10_000, 16), (1, 100_000, 64)]
+    for batch, n, r in [*marginal, (100_000, 1024, 1)]:
+        shape = (batch, n, r)
+
+        def make(shape: tuple[int, int, int] = shape) -> Tensors:
+            return problem(*shape, torch.float32, "cuda")
+
+        rows = r * n * (batch if r == 1 else 1)
+        moved = 4 * (4 * batch * n + rows + 2 * batch * r)
+        runs = 1e8 < batch * n * n <= 1.2e9  # a matrix per item fits into memory
+        bars = {"ratio_torch_graph": 8.0} if shape in marginal[:3] else {}
+        baselines: dict[str, Callable[..., Tensors]] = {"torch": sensible}
+        if runs:
+            baselines["published"] = published
+            bars["ratio_published"] = 200.0
+        yield Benchmark(
+            *("condition_diagonal", shape, "forward", make, _marginal, baselines, bars),
+            bytes=moved,
+            flops=batch * (2.0 * n * r * r + 6 * n * r),
+            errors=_errors(_marginal, sensible),
+            eager_only=("published",),
+        )
+        if shape in marginal[:3]:
+            yield Benchmark(
+                *("condition_diagonal", shape, "forward+backward", make, _backward(_marginal)),
+                *({"torch": _backward(sensible)}, {"ratio_torch_graph": 0.8 * 8}),
+                bytes=3 * moved,
+                flops=4 * batch * (2.0 * n * r * r + 6 * n * r),
+                errors=_errors(_backward(_marginal), _backward(sensible)),
+            )
+    batch, n, r = 1000, 1024, 8
+    yield Benchmark(
+        *("condition_diagonal", (batch, n, r), "forward"),
+        *(lambda: problem(1000, 1024, 8, torch.float32, "cuda"), _to_dense),
+        *({"torch": sensible_dense}, {"ratio_torch_graph": 2.0}),
+        bytes=4 * (3 * batch * n + batch * n * n),
+        flops=batch * n * n * r,
+        errors=_errors(_to_dense, sensible_dense),
+    )
+    for direction, factor in (("forward", 1.0), ("forward+backward", 0.8)):
+        wrap = _backward if factor < 1 else (lambda call: call)
+        yield Benchmark(
+            *("condition_dense", (256, 512, 16), direction, _dense_problem, wrap(_dense_to_dense)),
+            *({"torch": wrap(sensible_dense)}, {"ratio_torch_graph": 1.5 * factor}),
+            bytes=(1 if factor == 1 else 3) * 8 * 256 * 512 * 512,
+            flops=(1 if factor == 1 else 3) * 4.0 * 256 * 512 * 512 * 16,
+            errors=_errors(wrap(_dense_to_dense), wrap(sensible_dense)),
+        )
+
+
+def _dense_problem() -> Tensors:
+    """A covariance per item: a diagonal and a product of rank 4."""
+    import torch
+
+    mean, variance, rows, target, noise = problem(256, 512, 16, torch.float32, "cuda")
+    low = torch.randn(256, 512, 4, device="cuda")
+    return mean, variance.diag_embed() + low @ low.mT, rows, target, noise
