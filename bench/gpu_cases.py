@@ -7,12 +7,14 @@ imported where it is used: the command itself must start without it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 
 Tensors = tuple[Any, ...]
+Grid = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,65 @@ def _with_gradients(arguments: Tensors) -> Tensors:
     return tuple(a.detach().requires_grad_() if a.is_floating_point() else a for a in arguments)
 
 
+def _convolution_arguments(
+    batch: int,
+    channels: tuple[int, int],
+    sizes: tuple[int, ...],
+    modes: tuple[int, ...],
+    dtype: Any,
+) -> Tensors:
+    """Field, weight, gains of the first axis, values and stencils of its faces."""
+    import torch
+
+    def normal(*shape: int, dtype: Any = dtype) -> Any:
+        return torch.randn(*shape, device="cuda", dtype=dtype)
+
+    c_in, c_out = channels
+    others = math.prod(modes[1:])
+    gains = normal(others, 2 * (c_in + c_out), 2 * c_in, 2, dtype=torch.float64) / (2 * c_in)
+    values = normal(batch, 1, 2, *sizes[1:])
+    stencils = normal(2, min(3, sizes[0] - 1), dtype=torch.float64)
+    return normal(batch, c_in, *sizes), normal(*modes, *channels, 2) / c_in, gains, values, stencils
+
+
+def _convolution(x: Any, weight: Any, *_: Any) -> Tensors:
+    from physcon_ext import ops
+
+    return (ops.spectral_conv(x, weight),)
+
+
+def _first(value: Any, x: Any) -> list[Any]:
+    return [value, *[None] * (x.ndim - 3)]
+
+
+def _corrected(x: Any, weight: Any, gains: Any, values: Any, stencils: Any) -> Tensors:
+    from physcon_ext import ops
+
+    rest: dict[str, Any] = dict(values=_first(values, x), stencils=_first(stencils, x))
+    return (ops.boundary_spectral_conv(x, weight, _first(gains, x), **rest),)
+
+
+def _faces(x: Any, _weight: Any, _gains: Any, values: Any, stencils: Any) -> Tensors:
+    from physcon_ext import ops
+
+    return (ops.assign_faces(x, _first(values, x), _first(stencils, x)),)
+
+
+def _block(x: Any, weight: Any, *_: Any) -> Tensors:
+    from physcon_ext import ops
+
+    skip, bias = weight[(0,) * (x.ndim - 2)][..., 0], weight[(0,) * (x.ndim - 1)][..., 1]
+    return (ops.fno_block(x, weight, skip.contiguous(), bias.contiguous()),)
+
+
+CONVOLUTIONS = (("spectral_conv", _convolution), ("boundary_spectral_conv", _corrected))
+# batch, channels, sizes, modes
+GRIDS: tuple[tuple[int, tuple[int, int], Grid, Grid], ...] = (
+    (2, (3, 5), (67,), (9,)),
+    (1, (33, 17), (130,), (66,)),
+    (2, (3, 2), (19, 22), (4, 5)),
+    (1, (2, 3), (5, 6, 7), (4, 4, 3)),
+)
 SMALL = ((3, 67, 1), (2, 300, 5), (1, 5003, 3), (2, 150, 90))
 
 
@@ -140,6 +201,15 @@ def small(dtype: Any) -> Iterator[Case]:
             yield Case("condition_dense", _dense, fresh(), shape)
         listed = _with_gradients(_disjoint_arguments(batch, n, r, dtype))
         yield Case("condition_disjoint", _disjoint, listed, shape)
+    for batch, channels, sizes, modes in GRIDS:
+        for name, function in (*CONVOLUTIONS, ("assign_faces", _faces), ("fno_block", _block)):
+            given = _convolution_arguments(batch, channels, sizes, modes, dtype)
+            # A gradient for what the function reads, but for the stencils, which have none.
+            wanted = {_faces: (0, 3), _corrected: (0, 1, 2, 3)}.get(function, (0, 1))
+            leaves = tuple(
+                t.detach().requires_grad_() if i in wanted else t for i, t in enumerate(given)
+            )
+            yield Case(name, function, leaves, sizes)
 
 
 def repeated(dtype: Any) -> Iterator[Case]:
@@ -155,6 +225,12 @@ def repeated(dtype: Any) -> Iterator[Case]:
         # Gradients of shared rows are sums over the batch: repeated, not permuted.
         leaves = _with_gradients(problem(batch, n, r, dtype, "cuda"))
         yield Case("condition_diagonal", _diagonal(False), leaves, (batch, n, r))
+    for name, function in (*CONVOLUTIONS, ("fno_block", _block)):
+        fields = _convolution_arguments(20, (64, 64), (1024,), (16,), dtype)
+        kept: dict[str, Any] = dict(shape=(20, 64, 1024, 16), batched=20, shared=(1, 2, 4))
+        yield Case(name, function, fields, **kept)
+        leaves = tuple(t.detach().requires_grad_() if i < 2 else t for i, t in enumerate(fields))
+        yield Case(name, function, leaves, (20, 64, 1024, 16))
     listed = _disjoint_arguments(300, 5000, 37, dtype)
     shape = (300, 5000, 37)
     yield Case("condition_disjoint", _disjoint, listed, shape, batched=300, shared=(2, 3, 4))
