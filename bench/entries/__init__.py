@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """All benchmark entries, in the order of the table."""
 
-from bench.entries import boundary, condition, spectral
+from bench.entries import block, boundary, condition, spectral
 from bench.entry import BenchmarkEntry
 from bench.layers import LayerEntry
 
@@ -9,5 +9,6 @@ from bench.layers import LayerEntry
 ENTRIES: list[BenchmarkEntry | LayerEntry] = [
     *condition.ENTRIES,
     *spectral.ENTRIES,
+    *block.ENTRIES,
     *boundary.ENTRIES,
 ]

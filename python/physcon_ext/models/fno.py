@@ -29,11 +29,13 @@ from physcon_ext.boundary.enforcement import (
     axis_points,
     boundary_rules,
     enforce,
+    one_pass,
 )
 from physcon_ext.boundary.periods import Period
 from physcon_ext.functional import Correction
 from physcon_ext.nn.boundary import BoundaryLayer
 from physcon_ext.nn.spectral_conv import SpectralConv
+from physcon_ext.ops.fno_block import Activation
 
 
 HiddenRule: TypeAlias = Literal["published", "unit", "none"]
@@ -195,21 +197,63 @@ class FNO(nn.Module):
         hidden = {edge: _hidden_value(value, padding) for edge, value in data.items()}
         last = len(self.convs) - 1
         for k, (conv, skip) in enumerate(zip(self.convs, self.skips, strict=True)):
-            h = conv(h, assign=False) + skip(h)
-            h = self._hidden(h, hidden, grid, activate=k < last)
+            fused = self._fused(conv, skip, h, hidden, grid, activate=k < last)
+            if fused is None:
+                fused = self._hidden(conv(h, assign=False) + skip(h), hidden, grid, k < last)
+            h = fused
         if padding:
             h = h.narrow(-1, 0, x.shape[-1])
         u: Tensor = self.projection(h)
         return self._enforced(u, boundary_values, grid)
 
-    def _hidden(self, h: Tensor, data: dict[str, Tensor], grid: Grid, *, activate: bool) -> Tensor:
+    def _fused(
+        self,
+        conv: nn.Module,
+        skip: nn.Module,
+        h: Tensor,
+        data: dict[str, Tensor],
+        grid: Grid,
+        *,
+        activate: bool,
+    ) -> Tensor | None:
+        """The layer in one op on the CPU, or None where it takes more than one."""
+        if not isinstance(conv, SpectralConv) or not isinstance(skip, _CONVOLUTIONS):
+            return None
+        if not h.is_cpu or _is_watched(conv) or _is_watched(skip):
+            return None
+        matrix, bias = skip.weight.flatten(1).mT, skip.bias
+        activation: Activation = "gelu" if activate else "none"
+        if not self._assigns_hidden():
+            return conv.block(h, matrix, bias, activation=activation)
+        faces = self._hidden_faces(h, data, grid)
+        if faces is None:
+            u = conv.block(h, matrix, bias, activation="none")
+            return u if u is None else self._hidden(u, data, grid, activate)
+        values, stencils = faces
+        return conv.block(h, matrix, bias, activation=activation, values=values, stencils=stencils)
+
+    def _hidden_faces(
+        self, h: Tensor, data: dict[str, Tensor], grid: Grid
+    ) -> tuple[list[Tensor | None], list[Tensor | None]] | None:
+        """Ends of a hidden layer as one op assigns them; None for rules on half the layer."""
+        if self.bc is None or self.correction == "published":
+            return None
+        rules = boundary_rules(self.bc, h.shape[2:], grid, who=_WHO)
+        doubled = self.hidden_rule == "published"
+        if doubled and any(not rule.dirichlet for rule in rules.values()):
+            return None
+        scaled = {e: 2.0 * v if doubled else v for e, v in data.items()}
+        return one_pass(h, self.bc, scaled, grid=grid, corner=self.corner)
+
+    def _assigns_hidden(self) -> bool:
+        plain = self.bc is None or self.correction in ("smooth", "none")
+        return not plain and (self.hidden_rule != "none" or self.correction == "published")
+
+    def _hidden(self, h: Tensor, data: dict[str, Tensor], grid: Grid, activate: bool) -> Tensor:
         """Assign the ends of a layer, then apply the activation off the ends."""
-        if (
-            self.bc is None
-            or self.correction in ("smooth", "none")
-            or (self.hidden_rule == "none" and self.correction != "published")
-        ):
+        if not self._assigns_hidden():
             return nn.functional.gelu(h) if activate else h
+        assert self.bc is not None
         sizes = list(h.shape[2:])
         rules = boundary_rules(self.bc, sizes, grid, who=_WHO)
         if self.correction == "published":
@@ -298,6 +342,16 @@ class FNO(nn.Module):
 
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether hooks wait for the module to be called."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 def _pointwise(dims: int, inputs: int, outputs: int, ratio: float, width: int) -> nn.Module:

@@ -10,13 +10,14 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from physcon_ext import functional
+from physcon_ext import functional, ops
 from physcon_ext.boundary.conditions import BoundaryConditions, BoundaryValues
 from physcon_ext.boundary.enforcement import Corner, Grid
 from physcon_ext.boundary.gains import Pivot, Target
-from physcon_ext.boundary.periods import Period
+from physcon_ext.boundary.periods import Period, axis_periods
 from physcon_ext.functional import Correction
 from physcon_ext.nn.boundary import BoundaryLayer
+from physcon_ext.ops.fno_block import Activation
 
 
 Init: TypeAlias = Literal["uniform", "diagonal", "normal"]
@@ -186,6 +187,48 @@ class SpectralConv(nn.Module):
             return y
         smoothed: Tensor = self.smooth(y, boundary_values, grid=grid)
         return smoothed
+
+    def block(
+        self,
+        x: Tensor,
+        skip: Tensor | None,
+        bias: Tensor | None,
+        *,
+        activation: Activation = "gelu",
+        values: Sequence[Tensor | None] | None = None,
+        stencils: Sequence[Tensor | None] | None = None,
+    ) -> Tensor | None:
+        """Convolve as `forward` without assigning ends, and do what `ops.fno_block` adds to that.
+
+        Args:
+            x: As in `forward`.
+            skip: As in `ops.fno_block`.
+            bias: As in `ops.fno_block`.
+            activation: As in `ops.fno_block`.
+            values: As in `ops.fno_block`.
+            stencils: As in `ops.fno_block`.
+
+        Returns:
+            ``(batch, out_channels, N_1..N_d)``, or None for what one op cannot do: periodic axes
+            that are transformed without their last point, and the published correction.
+        """
+        sizes, dims = x.shape[2:], len(self.n_modes)
+        native = self.bc is not None and any(self.bc.is_periodic(axis) for axis in range(dims))
+        if native or self.correction == "published":
+            return None
+        extended = [self.bc is not None] * dims
+        periods = axis_periods(self.period, sizes, self.n_modes, extended, who=_WHO)
+        return ops.fno_block(
+            x,
+            self.weight,
+            skip,
+            bias,
+            activation=activation,
+            period=periods,
+            gains=self._current_gains(sizes),
+            values=values,
+            stencils=stencils,
+        )
 
     def train(self, mode: bool = True) -> SpectralConv:
         """Set the mode; forget gains, so that weights changed behind autograd's back count."""
