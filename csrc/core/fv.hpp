@@ -75,6 +75,35 @@ struct BalanceLawArgs {
     }
 };
 
+/// What does not go together, as a sentence for messages; null where everything does.
+inline const char* balance_law_complaint(const BalanceLawArgs& a) {
+    const bool implicit =
+        a.integrator == Integrator::backward_euler || a.integrator == Integrator::tr_bdf2;
+    constexpr std::int64_t fixed[] = {1, 2, 3, 0, 1, 3, 2};
+    const std::int64_t stages = fixed[static_cast<int>(a.integrator)];
+    if (stages != 0 ? a.stages != stages : a.stages < 3 || a.stages % 2 == 0) {
+        return "expected stages to be those of the integrator (rkl2: an odd number >= 3)";
+    }
+    if (a.planar ? a.rows < 4 : a.rows != 1) {
+        return "expected rows to be 1 or at least 4";
+    }
+    if (implicit && (a.planar || a.transport != Transport::none ||
+                     a.diffusivity == Diffusivity::none || a.average != FaceAverage::integral)) {
+        return "expected implicit steps for diffusion alone in one dimension with the integral "
+               "average";
+    }
+    if (a.average == FaceAverage::shock &&
+        (a.planar || a.transport != Transport::none || a.diffusivity != Diffusivity::threshold ||
+         a.integrator != Integrator::euler)) {
+        return "expected the shock average for a threshold alone in one dimension with euler steps";
+    }
+    if (a.integrator == Integrator::verlet &&
+        (a.transport != Transport::none || a.diffusivity == Diffusivity::none)) {
+        return "expected verlet steps without transport";
+    }
+    return nullptr;
+}
+
 std::size_t balance_law_workspace(const BalanceLawArgs& args, const Executor& executor);
 void balance_law(const BalanceLawArgs& args, const Executor& executor, void* workspace);
 

@@ -8,5 +8,6 @@ namespace physcon::python {
 void bind_build_info(pybind11::module_& m);
 void bind_condition(pybind11::module_& m);
 void bind_spectral(pybind11::module_& m);
+void bind_balance_law(pybind11::module_& m);
 
 }  // namespace physcon::python

@@ -9,4 +9,5 @@ PYBIND11_MODULE(_C, m) {
     physcon::python::bind_build_info(m);
     physcon::python::bind_condition(m);
     physcon::python::bind_spectral(m);
+    physcon::python::bind_balance_law(m);
 }

@@ -122,15 +122,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
     args.average = static_cast<FaceAverage>(choice[3]);
     args.integrator = static_cast<Integrator>(choice[4]);
     args.stages = stages;
-    const int64_t needed[7] = {1, 2, 3, stages, 1, 3, 2};
-    STD_TORCH_CHECK(
-        stages == needed[choice[4]] && stages >= 1,
-        op,
-        ": expected stages to be ",
-        needed[choice[4]],
-        ", got ",
-        stages
-    );
+    const char* complaint = balance_law_complaint(args);
+    STD_TORCH_CHECK(complaint == nullptr, op, ": ", complaint == nullptr ? "" : complaint);
     const Field s(op, "state", state, {batch, args.fields(), 2, args.rows, args.n});
     const Field h(op, "spacing", spacing, {2}), c(op, "speed", speed, {batch, 2}),
         k(op, "diffusion", diffusion, {batch, 2}),

@@ -85,3 +85,23 @@ def correction_gain(
     gain_out: NDArray[np.float64],
     /,
 ) -> None: ...
+def balance_law(
+    state: NDArray[np.float64],
+    spacing: NDArray[np.float64],
+    speed: NDArray[np.float64],
+    diffusion: NDArray[np.float64],
+    values: list[NDArray[np.float64]],
+    weights: NDArray[np.float64],
+    shapes: NDArray[np.float64],
+    amplitudes: NDArray[np.float64],
+    dt: NDArray[np.float64],
+    steps: NDArray[np.int64],
+    choices: list[int],
+    stages: int,
+    state_out: NDArray[np.float64],
+    inner_flux_out: NDArray[np.float64],
+    outer_flux_out: NDArray[np.float64],
+    source_out: NDArray[np.float64],
+    info_out: NDArray[np.int32],
+    /,
+) -> None: ...

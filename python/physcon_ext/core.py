@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from physcon_ext import _C
+from physcon_ext._balance_law import Edge as Edge
+from physcon_ext._balance_law import Marched as Marched
+from physcon_ext._balance_law import balance_law as balance_law
 
 
 Array = NDArray[Any]

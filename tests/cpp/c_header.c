@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The public headers are plain C, complete by themselves, and can be called from C. */
+#include <physcon/balance_law.h>
 #include <physcon/spectral.h>
 #include <string.h>
 
