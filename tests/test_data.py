@@ -85,6 +85,11 @@ def test_the_solvers_make_files_that_pass_the_check_and_come_near_the_exact_ones
             gained = np.diff(u, axis=1)[:, :, 1:-1]
             passed = np.diff(along, axis=2) + np.diff(across, axis=3)[:, :, 1:-1]
             assert np.abs(gained + dt * 24 * passed).max() < 1e-12
+            # Pressure is highest where the lid pushes the fluid into the corner.
+            pressure = file["/solver/pressure"][...]
+            assert pressure.shape == (2, 4, 24, 24)
+            assert np.abs(pressure.mean((2, 3))).max() < 1e-12
+            assert (pressure[:, -1, -1, -1] == pressure[:, -1].max((1, 2))).all()
         return
     make(exact, name, 2, **size)
     with h5py.File(solved) as a, h5py.File(exact) as b:
@@ -595,6 +600,40 @@ def test_items_hold_fields_edges_rows_and_fluxes(good: Path) -> None:
     assert residual.abs().max().item() < 1e-14
     assert torch.equal(rows["noise"], torch.zeros(3, dtype=torch.float64))
     assert item["sample"] == 1
+
+
+@pytest.mark.parametrize("name", pde.EQUATIONS)
+def test_every_equation_feeds_batches_whose_targets_hold(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.h5"
+    make(path, name, 3, cells=8, times=4, dtype="float64")
+    loader = torch.utils.data.DataLoader(
+        data.PDEDataset(path, n_steps_output=2, dtype=torch.float64),
+        batch_size=3,
+        collate_fn=data.collate,
+    )
+    batch = next(iter(loader))
+    dims = pde.equation(name).spatial_dims
+    assert batch["grid"].shape == (3, dims, *(8,) * dims)
+    edges = {"x_lo", "x_hi", "y_lo", "y_hi"} if dims == 2 else {"x_lo", "x_hi"}
+    assert set(batch["bc"]) == edges
+    for edge in edges:
+        kind = batch["bc"][edge]["kind"]
+        assert ("value" in batch["bc"][edge]) == (kind in ("dirichlet", "neumann"))
+    if name == "cavity":  # its conserved field lives on the vertices
+        assert batch["conserved"] == {}
+        with h5py.File(path) as file:
+            velocity = torch.from_numpy(file["/vectors/velocity"][...])
+        # Windows of one time, then two: times before components.
+        expected = velocity[0, 1:3].movedim(-1, 1).reshape(4, 8, 8)
+        assert torch.equal(batch["y"][0], expected)
+        assert data.PDEDataset(path).fields == ["velocity_x", "velocity_y"]
+        return
+    rows, y = batch["conserved"], batch["y"]
+    amount = (rows["weights"] * y).flatten(2).sum(-1)
+    size = (rows["weights"] * y.abs()).flatten(2).sum(-1).max()
+    assert float((amount - rows["target"]).abs().max()) <= 1e-13 * max(1.0, float(size))
+    assert all(flux.shape[:2] == (3, 2) for flux in batch["flux"].values())
+    assert set(batch["flux"]) == set("xy"[:dims])
 
 
 def test_a_wave_has_two_fields_and_rows_for_both(tmp_path: Path) -> None:

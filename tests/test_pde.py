@@ -348,6 +348,15 @@ def test_wave_obeys_its_balances_and_equation() -> None:
     point = wave.values(0.35, px[:, None, :, None], py[None, :, None, :])
     area = torch.einsum("ijab,ia,jb->ij", point, wx, wy)
     assert (area / (dx * dy) - u[2]).abs().max().item() < 1e-13
+    # The mean flux is that of the points, averaged over the second interval and the faces.
+    pt, wt = gauss(12, times[:-1], times[1:])
+    moment = pt[1][:, None, None, None]
+    at_x = wave.flux(moment, x[:, None, None], py)[0]
+    at_y = wave.flux(moment, px[:, None], y[:, None])[1]
+    mean_x = torch.einsum("t,txyb,yb->xy", wt[1], at_x, wy) / (dy * dt[1])
+    mean_y = torch.einsum("t,txya,xa->xy", wt[1], at_y, wx) / (dx * dt[1])
+    assert (mean_x - along_x[1]).abs().max().item() < 1e-12
+    assert (mean_y - along_y[1]).abs().max().item() < 1e-12
     h = 1e-3
     second = [
         (wave.values(*[p + h * (k == j) for k, p in enumerate((0.4, 0.3, 0.2))])

@@ -28,8 +28,9 @@ class PDEDataset(Dataset[Item]):
 
     An item is a window of ``n_steps_input`` times followed by ``n_steps_output`` times:
 
-    * ``x``: input fields, ``(n_steps_input * fields, nx[, ny])``, times before fields.
-    * ``y``: output fields, ``(n_steps_output * fields, nx[, ny])``.
+    * ``x``: input fields, ``(n_steps_input * channels, nx[, ny])``, times before fields; a vector
+      takes a channel for each component.
+    * ``y``: output fields, ``(n_steps_output * channels, nx[, ny])``.
     * ``grid``: cell centres, ``(spatial_dims, nx[, ny])``.
     * ``bc``: by edge (``x_lo``, ...) a dictionary with ``kind``, a word, and, where prescribed,
       ``value`` at the output times, ``(n_steps_output[, ny])``.
@@ -45,7 +46,8 @@ class PDEDataset(Dataset[Item]):
     Args:
         file: A file of the format ``physcon``.
         split: A part of the file, such as ``"train"``; all samples when None.
-        fields: Names of the fields in ``x`` and ``y``; all that live on the cells when None.
+        fields: Names of the fields and vectors in ``x`` and ``y``; all that live on the cells when
+            None.
         n_steps_input: Times in ``x``, at least 1.
         n_steps_output: Times in ``y``, at least 1; all that remain when None, one window a sample.
         stride: Times between the starts of windows of the same sample.
@@ -101,7 +103,12 @@ class PDEDataset(Dataset[Item]):
                 for place, path in WEIGHTS.items()
                 if path in opened
             }
-            self._conserved = [n for n in self._fields if opened[f"/fields/{n}"].attrs["conserved"]]
+            self._conserved = [n for n, p in self._fields.items() if opened[p].attrs["conserved"]]
+            self._channel_names = [
+                name
+                for field, path in self._fields.items()
+                for name in _components(field, path, opened[path].shape[-1])
+            ]
         nt = len(self._times)
         outputs = nt - n_steps_input if n_steps_output is None else n_steps_output
         for name, value in (
@@ -121,8 +128,8 @@ class PDEDataset(Dataset[Item]):
 
     @property
     def fields(self) -> list[str]:
-        """Names of the fields, the channels of one time."""
-        return list(self._fields)
+        """Names of the channels of one time: fields, and components such as ``velocity_x``."""
+        return list(self._channel_names)
 
     def __len__(self) -> int:
         return len(self._samples) * len(self._starts)
@@ -139,8 +146,8 @@ class PDEDataset(Dataset[Item]):
         if int(file[STATUS][sample]) != DONE:
             raise DataError(f"{self._path}: sample {sample} is not complete any more")
         read = {
-            name: self._read(file, f"/fields/{name}", sample, slice(start, stop))
-            for name in self._fields
+            path: self._read(file, path, sample, slice(start, stop))
+            for path in self._fields.values()
         }
         item: Item = {
             "x": self._channels(read, slice(None, self._inputs)),
@@ -182,13 +189,20 @@ class PDEDataset(Dataset[Item]):
         return torch.from_numpy(np.ascontiguousarray(values)).to(self._dtype)
 
     def _channels(self, read: Mapping[str, NDArray[Any]], steps: slice) -> Tensor:
-        stacked = np.stack([values[steps] for values in read.values()], axis=1)
-        return self._tensor(stacked.reshape(-1, *stacked.shape[2:]))
+        parts = [
+            np.moveaxis(values[steps], -1, 1)
+            if path.startswith("/vectors/")
+            else values[steps, np.newaxis]
+            for path, values in read.items()
+        ]
+        joined = np.concatenate(parts, axis=1)
+        return self._tensor(joined.reshape(-1, *joined.shape[2:]))
 
     def _edges(self, file: Any, sample: int, start: int, stop: int) -> dict[str, Item]:
         found: dict[str, Item] = {}
-        name = next((n for n in self._fields if f"/boundary/{n}" in file), None)
-        for edge, group in file[f"/boundary/{name}"].items() if name else ():
+        given = file.get("/boundary", {})
+        name = next((n for n in self._fields if n in given), next(iter(given), None))
+        for edge, group in given[name].items() if name else ():
             kind = group["trace"].attrs["kind"]
             found[edge] = {"kind": kind.decode() if isinstance(kind, bytes) else str(kind)}
             if "value" in group:
@@ -265,19 +279,28 @@ def _chosen_samples(file: Any, split: str | None) -> NDArray[np.int64]:
     return np.intersect1d(file["/split"][split][...], done)
 
 
-def _chosen_fields(file: Any, fields: Sequence[str] | None) -> list[str]:
-    on_cells = [
-        name
-        for name, dataset in file["/fields"].items()
-        if dataset.attrs["location"] in ("cells", b"cells")
-    ]
+def _chosen_fields(file: Any, fields: Sequence[str] | None) -> dict[str, str]:
+    """Paths of the chosen fields and vectors, by name."""
+    on_cells = {
+        path.rsplit("/", 1)[1]: path
+        for group in ("/fields", "/vectors")
+        for path in dataset_paths(file, group)
+        if file[path].attrs["location"] in ("cells", b"cells")
+    }
     for name in fields or ():
         if name not in on_cells:
             raise ValueError(
                 f"{file.filename}: expected fields among {', '.join(on_cells)}, got {name!r}"
-                f"{suggestion(name, dict.fromkeys(on_cells))}"
+                f"{suggestion(name, on_cells)}"
             )
-    return on_cells if fields is None else list(fields)
+    return on_cells if fields is None else {name: on_cells[name] for name in fields}
+
+
+def _components(name: str, path: str, size: int) -> list[str]:
+    """Names of the channels of a field or of a vector of some size."""
+    if not path.startswith("/vectors/"):
+        return [name]
+    return [f"{name}_{axis}" for axis in AXES[:size]]
 
 
 def _grid(file: Any) -> Tensor:

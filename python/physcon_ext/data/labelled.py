@@ -96,7 +96,7 @@ def _names(path: str, shape: tuple[int, ...], sizes: dict[str, int]) -> tuple[st
     left = [axis for axis in AXES if axis in sizes]
     if group == "boundary":
         left = [axis for axis in left if axis != path.strip("/").split("/")[2][0]]
-    if group not in ("fields", "vectors", "fluxes", "sources", "boundary"):
+    if group not in ("fields", "vectors", "fluxes", "sources", "boundary", "solver"):
         left = []
     for axis in left:
         if len(names) < len(shape):

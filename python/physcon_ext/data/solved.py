@@ -58,7 +58,12 @@ def solved_record(
         flow = fv.cavity(
             cells, times=grid.times, reynolds=equation.reynolds, lid=equation.lid, **choices
         )
-        columns = [*_cavity_columns(equation, grid, flow), _step_column(flow.steps)]
+        text = "mean pressure over each interval, of mean 0 in space"
+        columns = [
+            *_cavity_columns(equation, grid, flow),
+            Column("/solver/pressure", flow.pressure, text),
+            _step_column(flow.steps),
+        ]
         return columns, dict(flow.settings)
     solution = _solve(solver, equation, grid, choices)
     columns = [*_solution_columns(equation, grid, solution), _step_column(solution.steps)]

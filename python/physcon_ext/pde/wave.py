@@ -112,6 +112,16 @@ class Wave(Equation):
         swing = -self.frequency * torch.sin(self.frequency * self._time(t))
         return self.kappa * swing[..., None, None] * _modes(x_edges, y_edges)
 
+    def flux(
+        self, t: Tensor | float, x: Tensor | float, y: Tensor | float
+    ) -> tuple[Tensor, Tensor]:
+        """Flux of ``v = u_t``, ``-c^2 grad u``, along x and y; arguments as :meth:`values`."""
+        swing = torch.cos(self.frequency * self._time(t))
+        strength = math.pi * self.c**2 * self.kappa * swing
+        places = [math.pi * torch.as_tensor(p, dtype=torch.float64) for p in (x, y)]
+        along_x = strength * torch.sin(places[0]) * torch.cos(places[1])
+        return along_x, strength * torch.cos(places[0]) * torch.sin(places[1])
+
     def mean_fluxes(self, times: Tensor, x_edges: Tensor, y_edges: Tensor) -> tuple[Tensor, Tensor]:
         """Exact mean of the flux of ``v`` over each interval of time and each face.
 
