@@ -19,7 +19,12 @@ import simt_driver as simt
 OPS = {
     "spectral_conv": 0,
     "spectral_conv_backward": 1,
+    "assign_faces": 2,
+    "assign_faces_backward": 3,
+    "boundary_spectral_conv": 4,
+    "boundary_spectral_conv_backward": 5,
 }
+Shape = tuple[int, ...]
 
 
 def build(mode: str, changed: dict[str, str] | None = None) -> Path:
@@ -29,11 +34,21 @@ def build(mode: str, changed: dict[str, str] | None = None) -> Path:
 
 @dataclass
 class Call:
-    """One call of a raw op; ``multiprocessors`` decides how it is cut."""
+    """One call of a raw op; the rest decides how it is cut and run.
+
+    Attributes:
+        op: Its name.
+        arguments: Its arguments, tensors on the CPU.
+        multiprocessors: Of the device; more of them split the sums of a line.
+        major: Of the compute capability; blocks form clusters from 9 on.
+        seed: Order of blocks and threads.
+        skip: The barrier that every thread leaves out, -1 for none.
+    """
 
     op: str
     arguments: tuple[Any, ...]
     multiprocessors: int = 4
+    major: int = 9
     seed: int = 0
     skip: int = -1
 
@@ -47,36 +62,139 @@ def run(program: Path, calls: Sequence[Call]) -> list[simt.Answer]:
     return simt.run_encoded(program, [_encode(call) for call in calls])
 
 
+@dataclass
+class _Sizes:
+    batch: Shape
+    channels: tuple[int, int]
+    size: Shape
+    modes: Shape
+    period: tuple[float, ...]
+
+
 def _encode(call: Call) -> simt.Encoded:
-    weight, size, period, batch = _sizes(call)
-    d = len(size)
-    modes, (c_in, c_out) = weight.shape[:d], weight.shape[d : d + 2]
-    first: Tensor = call.arguments[0]
+    a = call.arguments
+    back = call.op.endswith("backward")
+    first: Tensor = a[0]
+    dtype, double = first.dtype, torch.float64
+    gains: tuple[Tensor, ...] = ()
+    values: tuple[Tensor, ...] = ()
+    stencils: tuple[Tensor, ...] = ()
+    if "faces" in call.op:
+        values, stencils, d = a[1:4], a[4:7], a[7]
+        size = tuple(first.shape[-d:])
+        lead = tuple(first.shape[:-d])
+        s = _Sizes(lead[:-1], (lead[-1], lead[-1]), size, (1,) * d, tuple(map(float, size)))
+        inputs: list[Tensor] = [first]
+    else:
+        if "boundary" in call.op:
+            at = 4 if back else 2
+            gains, values, stencils = a[at : at + 3], a[at + 3 : at + 6], a[at + 6 : at + 9]
+            period = a[at + 9]
+            inputs = list(a[:at])
+        else:
+            period = a[4 if back else 2]
+            inputs = list(a[: 3 if back else 2])
+        weight = inputs[-1]
+        d = weight.ndim - 3
+        size = tuple(first.shape[-d:])
+        s = _Sizes(
+            tuple(first.shape[: first.ndim - d - 1]),
+            (weight.shape[d], weight.shape[d + 1]),
+            size,
+            tuple(weight.shape[:d]),
+            tuple(period) or tuple(map(float, size)),
+        )
     one = (1,) * (3 - d)
     header = struct.pack(
-        "<15q3d",
-        *(OPS[call.op], first.dtype == torch.float64, call.seed, call.skip, call.multiprocessors),
-        *(d, math.prod(batch), c_in, c_out),
-        *(*one, *size, *one, *modes),
-        *(*one, *period),
+        "<16q3d36q",
+        *(OPS[call.op], dtype == double, call.seed, call.skip, call.multiprocessors, call.major),
+        *(d, math.prod(s.batch), *s.channels),
+        *(*one, *s.size, *one, *s.modes),
+        *(*one, *s.period),
+        *(_padded(gains, d, lambda g: (g.shape[3],), 1)),
+        *(_padded(values, d, lambda v: (_width(v, values, stencils), *_strides(v, d)), 6)),
+        *(_padded(values, d, lambda v: _extents(v, d), 5)),
     )
-    dtype = first.dtype
-    if call.op == "spectral_conv":
-        arrays = [first, weight]
-        outputs = [((*batch, c_out, *size), dtype), ((*modes, *batch, c_in, 2), dtype)]
-    else:
-        arrays = [*call.arguments[:2], weight]
-        outputs = [((*batch, c_in, *size), dtype), (tuple(weight.shape), dtype)]
-    return header + simt.array_bytes(arrays), outputs
+    arrays: list[Tensor | None] = list(inputs)
+    if "boundary" in call.op:
+        arrays += _in_slots(gains, d)
+    if values:
+        for stencil, value in zip(_in_slots(stencils, d), _in_slots(values, d), strict=True):
+            arrays += [stencil] if back else [stencil, value]
+    return header + simt.array_bytes(arrays), _outputs(call, s, gains, values, dtype)
 
 
-def _sizes(call: Call) -> tuple[Tensor, tuple[int, ...], tuple[float, ...], tuple[int, ...]]:
-    """Weight, sizes, periods and batch axes."""
-    back = call.op.endswith("backward")
-    first: Tensor = call.arguments[0]
-    weight: Tensor = call.arguments[2 if back else 1]
-    d = weight.ndim - 3
-    size = tuple(first.shape[-d:])
-    given = call.arguments[4 if back else 2]
-    period = tuple(given) if given else tuple(map(float, size))
-    return weight, size, period, tuple(first.shape[: first.ndim - d - 1])
+def _outputs(
+    call: Call,
+    s: _Sizes,
+    gains: Sequence[Tensor],
+    values: Sequence[Tensor],
+    dtype: torch.dtype,
+) -> list[tuple[Shape, torch.dtype]]:
+    c_in, c_out = s.channels
+    weight = ((*s.modes, c_in, c_out, 2), dtype)
+    x, y = ((*s.batch, c, *s.size) for c in s.channels)
+    data = [(tuple(v.shape), dtype) for v in _from_slots(values, len(s.size))]
+    spectrum = ((*s.modes, *s.batch, c_in, 2), dtype)
+    match call.op:
+        case "spectral_conv":
+            return [(y, dtype), spectrum]
+        case "spectral_conv_backward":
+            return [(x, dtype), weight]
+        case "assign_faces":
+            return [(y, dtype)]
+        case "assign_faces_backward":
+            return [(y, dtype), *data]
+        case "boundary_spectral_conv":
+            parts = 1 if len(s.size) == 1 else 2
+            others = sum(math.prod(s.modes) // s.modes[i] for i, g in enumerate(gains) if g.numel())
+            record = (others, *s.batch, (4 * c_in + 2 * c_out) * parts)
+            return [(y, dtype), spectrum, (record, torch.float64)]
+        case _:
+            matrices = [
+                (tuple(g.shape), torch.float64) for g in _from_slots(gains, len(s.size))
+            ]
+            return [(x, dtype), weight, *matrices, *data]
+
+
+# The driver counts axes from the back: the last one of a line is axis 2.
+
+
+def _in_slots(tensors: Sequence[Tensor], d: int) -> list[Tensor | None]:
+    given = [t if t.numel() else None for t in tensors[:d]]
+    return [None] * (3 - len(given)) + given
+
+
+def _from_slots(tensors: Sequence[Tensor], d: int) -> list[Tensor]:
+    nothing = torch.empty(0)
+    return [nothing] * (3 - d) + [t if t.numel() else nothing for t in tensors[:d]]
+
+
+def _padded(tensors: Sequence[Tensor], d: int, numbers: Any, count: int) -> list[int]:
+    found: list[int] = []
+    for tensor in _in_slots(tensors, d):
+        found += [1] * count if tensor is None else numbers(tensor)
+    return found
+
+
+def _width(value: Tensor, values: Sequence[Tensor], stencils: Sequence[Tensor]) -> int:
+    return next(s.shape[1] for v, s in zip(values, stencils, strict=True) if v is value)
+
+
+def _strides(value: Tensor, d: int) -> list[int]:
+    """Strides of face data by item, channel, end and the two other axes; 0 where broadcast."""
+    shape = value.shape
+    lead = value.ndim - d - 1
+    tangent, step = [0, 0], 1
+    for i in range(d - 1):
+        tangent[1 - i] = 0 if shape[-1 - i] == 1 else step
+        step *= shape[-1 - i]
+    own = shape[lead]
+    shared = all(n == 1 for n in shape[:lead])
+    return [0 if shared else own * 2 * step, 0 if own == 1 else 2 * step, step, *tangent]
+
+
+def _extents(value: Tensor, d: int) -> list[int]:
+    lead = value.ndim - d - 1
+    rest = value.shape[lead + 2 :]
+    return [math.prod(value.shape[:lead]), value.shape[lead], 2, *(1,) * (3 - d), *rest]

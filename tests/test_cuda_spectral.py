@@ -7,6 +7,7 @@ with the kernels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,19 @@ def wide(value: Any) -> Any:
     return value.double() if isinstance(value, Tensor) else value
 
 
+def filled(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Without what stands for an axis that has nothing."""
+    return [t for t in tensors if t.numel()]
+
+
 def check(program: Path, calls: list[Call]) -> None:
     for call, answer in zip(calls, spectral.run(program, calls), strict=True):
         expected = COMPOSITES[call.op](*map(wide, call.arguments))
         expected = (expected,) if isinstance(expected, Tensor) else expected
         given = [a for a in call.arguments if isinstance(a, Tensor)]
-        label = (call.op, [tuple(a.shape) for a in given], call.multiprocessors)
-        for i, (found, value) in enumerate(zip(answer.outputs, expected, strict=True)):
+        label = (call.op, [tuple(a.shape) for a in given], call.multiprocessors, call.major)
+        pairs = zip(filled(answer.outputs), filled(expected), strict=True)
+        for i, (found, value) in enumerate(pairs):
             error = deviation(found, value)
             assert error <= LIMIT[given[0].dtype], (*label, i, error)
 
@@ -129,9 +136,141 @@ def test_planes_and_volumes_equal_the_oracle(fibers: Path, dtype: torch.dtype) -
     check(fibers, calls)
 
 
+# ---- face rules and corrected convolutions -------------------------------------------------------
+
+
+def rules(
+    g: torch.Generator, batch: tuple[int, ...], channels: int, size: tuple[int, ...], kind: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Data and stencils per axis, one kind after the other: broadcast, zero, none, wide."""
+    values, stencils = [torch.empty(0)] * 3, [torch.empty(0, dtype=torch.float64)] * 3
+    for axis in range(len(size)):
+        choice = (axis + kind) % 4
+        if choice == 2 or size[axis] < 2:
+            continue
+        rest = [n for i, n in enumerate(size) if i != axis]
+        if choice == 0:
+            values[axis] = normal(g, *(1,) * len(batch), 1, 2, *(1,) * len(rest))
+        else:
+            values[axis] = normal(g, *batch, channels, 2, *rest)
+        width = min(3 if choice < 3 else 20, size[axis] - 1)
+        stencils[axis] = normal(g, 2, width) * (0.0 if choice == 1 else 0.3)
+    return values, stencils
+
+
+FIELDS = [((2,), (2,)), ((3,), (67,)), ((), (5, 4)), ((2,), (3, 7)), ((2,), (4, 5, 6))]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_faces_equal_the_oracle(fibers: Path, dtype: torch.dtype) -> None:
+    calls = []
+    for kind in range(4):
+        for batch, size in FIELDS:
+            g = seeded("faces", kind, size)
+            u = normal(g, *batch, 3, *size).to(dtype)
+            values, stencils = rules(g, batch, 3, size, kind)
+            data = [v.to(dtype) for v in values]
+            calls.append(Call("assign_faces", (u, *data, *stencils, len(size))))
+            calls.append(Call("assign_faces_backward", (u, *data, *stencils, len(size), True)))
+    check(fibers, [call.seeded(seed) for seed, call in enumerate(calls)])
+
+
+def corrected(
+    size: tuple[int, ...],
+    modes: tuple[int, ...],
+    period: tuple[float, ...] | None,
+    dtype: torch.dtype,
+    *,
+    kind: int = 0,
+    axes: Sequence[int] = (0, 1, 2),
+    parts: int = 2,
+    batch: tuple[int, ...] = (2,),
+    channels: tuple[int, int] = (3, 2),
+    **cut: int,
+) -> list[Call]:
+    """A corrected convolution with gains on `axes` and face rules of a kind, and its adjoint."""
+    g = seeded("corrected", size, modes, batch, channels, parts)
+    c_in, c_out = channels
+    x, grad = (normal(g, *batch, c, *size).to(dtype) for c in channels)
+    weight = (normal(g, *modes, c_in, c_out, 2) / c_in).to(dtype)
+    gains = [torch.empty(0, dtype=torch.float64)] * 3
+    for axis in axes:
+        if axis < len(size):
+            others = weight[..., 0, 0, 0].numel() // modes[axis]
+            gains[axis] = normal(g, others, 2 * (c_in + c_out), 2 * c_in, parts) / (2 * c_in)
+    values, stencils = rules(g, batch, c_out, size, kind)
+    rest = (*gains, *(v.to(dtype) for v in values), *stencils, list(map(float, period or size)))
+    _, spectrum, shifts = COMPOSITES["boundary_spectral_conv"](x, weight, *rest)
+    back = (grad, spectrum, shifts, weight, *rest, True, True, True, True)
+    return [
+        Call("boundary_spectral_conv", (x, weight, *rest), **cut),
+        Call("boundary_spectral_conv_backward", back, **cut),
+    ]
+
+
+# Two points, one mode, all modes, prime, long, periods beyond the points
+CORRECTED_LINES: list[tuple[int, int, float | None]] = [
+    (2, 1, None),
+    (2, 2, None),
+    (9, 1, None),
+    (12, 7, None),
+    (13, 4, None),
+    (67, 5, 70.3),
+    (150, 3, 160.0),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("major", [8, 9])
+def test_corrected_lines_equal_the_oracle(fibers: Path, major: int, dtype: torch.dtype) -> None:
+    calls = []
+    for i, (n, m, p) in enumerate(CORRECTED_LINES):
+        calls += corrected(
+            (n,),
+            (m,),
+            p and (p,),
+            dtype,
+            kind=i % 4,
+            parts=1 + i % 2,
+            multiprocessors=(1, 40)[i % 2],
+            major=major,
+        )
+    check(fibers, [call.seeded(seed) for seed, call in enumerate(calls)])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_corrected_lines_with_any_number_of_channels(fibers: Path, dtype: torch.dtype) -> None:
+    calls = []
+    for batch, c_in, c_out in CHANNELS:
+        calls += corrected((16,), (3,), None, dtype, batch=batch, channels=(c_in, c_out))
+    calls += corrected((16,), (3,), None, dtype, axes=())
+    check(fibers, calls)
+
+
+CORRECTED_GRIDS: list[
+    tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...] | None, tuple[int, ...]]
+] = [
+    ((7, 6), (4, 4), None, (0, 1)),
+    ((6, 8), (6, 5), None, (0, 1)),  # Nyquist on both axes
+    ((6, 9), (4, 3), (7.3, 10.0), (1,)),
+    ((4, 4, 4), (4, 4, 3), None, (0, 1, 2)),
+    ((5, 4, 6), (4, 4, 4), (5.5, 4.0, 6.0), (0, 2)),
+    ((5, 6), (2, 2), None, ()),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_corrected_grids_equal_the_oracle(fibers: Path, dtype: torch.dtype) -> None:
+    calls = []
+    for i, (size, modes, period, axes) in enumerate(CORRECTED_GRIDS):
+        calls += corrected(size, modes, period, dtype, kind=i % 4, axes=axes, parts=1 + i % 2)
+    check(fibers, calls)
+
+
 def test_no_two_threads_race(threads: Path) -> None:
     calls = convolution((67,), (9,), None, torch.float64, multiprocessors=8)
     calls += convolution((6, 5), (2, 3), None, torch.float32, multiprocessors=2)
+    calls += corrected((9,), (2,), None, torch.float32, multiprocessors=2)
     check(threads, calls)
 
 

@@ -22,13 +22,24 @@ struct dim3 {
 
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInvalidConfiguration = 9 };
 using cudaStream_t = struct CUstream_st*;
+enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension };
+struct cudaLaunchAttribute {
+    cudaLaunchAttributeID id;
+    struct {
+        struct {
+            unsigned x, y, z;
+        } clusterDim;
+    } val;
+};
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
     std::size_t dynamicSmemBytes;
     cudaStream_t stream;
+    cudaLaunchAttribute* attrs;
+    unsigned numAttrs;
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrComputeCapabilityMajor };
 
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone = 0 };
 inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
@@ -41,6 +52,10 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
 
 const char* cudaGetErrorString(cudaError_t error);
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
+inline cudaError_t cudaGetDevice(int* device) {
+    *device = 0;
+    return cudaSuccess;
+}
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 
 #if defined(SIMT_THREADS)
@@ -52,7 +67,8 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace simt {
 
 double* shared_memory();
-/// Waits for every thread of the block, or of the warp.
+/// Waits for every thread of the cluster, of the block, or of the warp.
+void cluster_barrier();
 void block_barrier();
 void warp_barrier();
 /// Waits for the warp; the value that lane `source` brought.
@@ -134,5 +150,6 @@ cudaError_t cudaLaunchKernelEx(
 }
 
 namespace physcon::cuda {
+using simt::cluster_barrier;
 using simt::shared_memory;
 }  // namespace physcon::cuda

@@ -163,7 +163,8 @@ const char* run(const Header& h, Arrays& arrays) {
 int main() {
     Header h;
     while (std::fread(&h, sizeof(h), 1, stdin) == 1) {
-        simt::options() = {static_cast<std::uint64_t>(h.seed), h.skip};
+        simt::options().seed = static_cast<std::uint64_t>(h.seed);
+        simt::options().skip = h.skip;
         Arrays arrays;
         const char* error = h.is_double != 0 ? run<double>(h, arrays) : run<float>(h, arrays);
         const std::string text = error == nullptr ? "" : error;

@@ -9,6 +9,8 @@
 // SIMT_THREADS defined: every device thread is a thread of the system. Made for the thread
 // sanitizer, which sees a race without the need that it does harm. All threads of a block (of a
 // warp) must pass the same barriers; the fibers check that.
+//
+// The blocks of a cluster run together, one cluster after another.
 #include "simt.hpp"
 
 #include <algorithm>
@@ -53,7 +55,21 @@ std::unique_ptr<char[]> new_shared(std::size_t bytes) {
     std::memset(memory.get(), 0xff, bytes);  // NaN as a number, -1 as an index
     return memory;
 }
-char* shared = nullptr;
+/// Blocks of a cluster, 0 for a launch that no device would accept.
+unsigned cluster_size(const cudaLaunchConfig_t& config) {
+    unsigned size = 1;
+    for (unsigned i = 0; i < config.numAttrs; ++i) {
+        size = config.attrs[i].val.clusterDim.x;
+    }
+    const bool fits =
+        size == 1 || (size >= 1 && size <= 8 && config.gridDim.x % size == 0 &&
+                      config.blockDim.x % warp_size == 0 && current_options.major >= 9);
+    return fits ? size : 0;
+}
+bool is_valid(const cudaLaunchConfig_t& config) {
+    return config.gridDim.x != 0 && config.blockDim.x != 0 && config.blockDim.x <= 1024 &&
+           config.dynamicSmemBytes <= most_shared && cluster_size(config) != 0;
+}
 
 std::vector<std::int64_t> block_order(std::int64_t count) {
     std::vector<std::int64_t> order(static_cast<std::size_t>(count));
@@ -72,9 +88,6 @@ std::int64_t barriers() {
     longest = 0;
     return found;
 }
-double* shared_memory() {
-    return reinterpret_cast<double*>(shared);
-}
 
 #if !defined(SIMT_THREADS)
 
@@ -85,7 +98,7 @@ namespace {
     std::exit(3);
 }
 
-enum class Wait { none, block, warp, finished };
+enum class Wait { none, block, warp, cluster, finished };
 struct Fiber {
     ucontext_t context;
     std::vector<char> stack;
@@ -94,7 +107,9 @@ struct Fiber {
     std::int64_t passed;
     void* sanitizer_stack;
 };
-std::vector<Fiber> fibers;
+std::vector<Fiber> fibers;  // of a cluster, block after block
+std::vector<std::unique_ptr<char[]>> memories;
+unsigned first_block = 0;
 Fiber* running = nullptr;
 ucontext_t scheduler;
 const void* scheduler_stack = nullptr;
@@ -126,7 +141,8 @@ void enter() {
 }
 void resume(Fiber& fiber) {
     running = &fiber;
-    threadIdx = dim3(fiber.thread);
+    threadIdx = dim3(fiber.thread % blockDim.x);
+    blockIdx = dim3(first_block + fiber.thread / blockDim.x);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(
         &scheduler_sanitizer_stack, fiber.stack.data(), fiber.stack.size()
@@ -161,9 +177,13 @@ bool release(std::size_t begin, std::size_t end, Wait kind) {
     return any;
 }
 
-void run_block(const dim3& block, std::mt19937_64& random) {
+/// The first thread of the block that a thread belongs to.
+std::size_t block_begin(std::size_t thread) {
+    return thread / blockDim.x * blockDim.x;
+}
+
+void run_cluster(std::mt19937_64& random) {
     const std::size_t count = fibers.size();
-    blockIdx = block;
     for (Fiber& fiber : fibers) {
         getcontext(&fiber.context);
         fiber.context.uc_stack.ss_sp = fiber.stack.data();
@@ -197,16 +217,21 @@ void run_block(const dim3& block, std::mt19937_64& random) {
             }
             continue;
         }
-        if (!release(0, count, Wait::block)) {
+        bool any = false;
+        for (std::size_t begin = 0; begin < count; begin += blockDim.x) {
+            any = release(begin, begin + blockDim.x, Wait::block) || any;
+        }
+        if (!any && !release(0, count, Wait::cluster)) {
             std::string waiting;
             for (std::size_t i = 0; i < count && waiting.size() < 200; ++i) {
-                waiting += fibers[i].wait == Wait::block  ? " B"
-                           : fibers[i].wait == Wait::warp ? " W"
-                                                          : " .";
+                waiting += fibers[i].wait == Wait::block     ? " B"
+                           : fibers[i].wait == Wait::warp    ? " W"
+                           : fibers[i].wait == Wait::cluster ? " C"
+                                                             : " .";
             }
             fail(
-                "divergent barrier in block " + std::to_string(block.x) +
-                ", threads wait for (B)lock, (W)arp:" + waiting
+                "divergent barrier in block " + std::to_string(first_block) +
+                ", threads wait for (B)lock, (W)arp, (C)luster:" + waiting
             );
         }
     }
@@ -214,10 +239,16 @@ void run_block(const dim3& block, std::mt19937_64& random) {
 
 }  // namespace
 
+double* shared_memory() {
+    return reinterpret_cast<double*>(memories[running->thread / blockDim.x].get());
+}
 void barrier(Wait kind) {
     if (running->passed++ != current_options.skip) {
         wait(kind);
     }
+}
+void cluster_barrier() {
+    barrier(Wait::cluster);
 }
 void block_barrier() {
     barrier(Wait::block);
@@ -248,18 +279,19 @@ bool any_in_warp(bool value) {
     return any_of(first, std::min(first + warp_size, fibers.size()), value, Wait::warp);
 }
 bool any_in_block(bool value) {
-    return any_of(0, fibers.size(), value, Wait::block);
+    const std::size_t begin = block_begin(running->thread);
+    return any_of(begin, begin + blockDim.x, value, Wait::block);
 }
 
 cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& kernel) {
-    if (config.gridDim.x == 0 || config.blockDim.x == 0 || config.blockDim.x > 1024 ||
-        config.dynamicSmemBytes > most_shared) {
+    if (!is_valid(config)) {
         return cudaErrorInvalidConfiguration;
     }
     constexpr std::size_t stack_bytes = 256 * 1024;
+    const unsigned parts = cluster_size(config);
     body = &kernel;
-    fibers.resize(config.blockDim.x);
-    brought.assign(config.blockDim.x, 0);
+    fibers.resize(config.blockDim.x * parts);
+    brought.assign(fibers.size(), 0);
     for (std::size_t i = 0; i < fibers.size(); ++i) {
         fibers[i].stack.resize(stack_bytes);
         fibers[i].thread = static_cast<unsigned>(i);
@@ -267,14 +299,16 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& k
     blockDim = config.blockDim;
     gridDim = config.gridDim;
     std::mt19937_64 random(current_options.seed + 1);
-    for (const std::int64_t block : block_order(config.gridDim.x)) {
-        const auto memory = new_shared(config.dynamicSmemBytes);
-        shared = memory.get();
-        run_block(dim3(static_cast<unsigned>(block)), random);
+    for (const std::int64_t cluster : block_order(config.gridDim.x / parts)) {
+        memories.clear();
+        for (unsigned i = 0; i < parts; ++i) {
+            memories.push_back(new_shared(config.dynamicSmemBytes));
+        }
+        first_block = static_cast<unsigned>(cluster) * parts;
+        run_cluster(random);
         for (const Fiber& fiber : fibers) {
             longest = std::max(longest, fiber.passed);
         }
-        shared = nullptr;
     }
     return cudaSuccess;
 }
@@ -311,22 +345,36 @@ class Barrier {
     Round rounds_[rounds];
 };
 
-std::unique_ptr<Barrier> block_wait;
-std::vector<std::unique_ptr<Barrier>> warp_wait;
+std::unique_ptr<Barrier> cluster_wait;
+std::vector<std::unique_ptr<Barrier>> block_wait, warp_wait;
+std::vector<std::unique_ptr<char[]>> memories;
 std::vector<std::uint64_t> brought;
+unsigned all_threads = 0;
+thread_local unsigned self;  // place in the cluster
 thread_local std::int64_t passed;
-thread_local std::uint64_t block_turn, warp_turn;
+thread_local std::uint64_t cluster_turn, block_turn, warp_turn;
 
+void wait_for_cluster() {
+    cluster_wait->wait(all_threads, cluster_turn);
+}
 void wait_for_block() {
-    block_wait->wait(blockDim.x, block_turn);
+    block_wait[self / blockDim.x]->wait(blockDim.x, block_turn);
 }
 void wait_for_warp() {
-    const unsigned warp = threadIdx.x / warp_size;
-    warp_wait[warp]->wait(std::min(warp_size, blockDim.x - warp * warp_size), warp_turn);
+    const unsigned warp = self / warp_size;
+    warp_wait[warp]->wait(std::min(warp_size, all_threads - warp * warp_size), warp_turn);
 }
 
 }  // namespace
 
+double* shared_memory() {
+    return reinterpret_cast<double*>(memories[self / blockDim.x].get());
+}
+void cluster_barrier() {
+    if (passed++ != current_options.skip) {
+        wait_for_cluster();
+    }
+}
 void block_barrier() {
     if (passed++ != current_options.skip) {
         wait_for_block();
@@ -338,7 +386,7 @@ void warp_barrier() {
     }
 }
 std::uint64_t exchange(std::uint64_t value, int source) {
-    const std::size_t self = threadIdx.x, first = self / warp_size * warp_size;
+    const std::size_t first = self / warp_size * warp_size;
     brought[self] = value;
     wait_for_warp();
     const std::uint64_t found = brought[first + static_cast<std::size_t>(source)];
@@ -347,7 +395,7 @@ std::uint64_t exchange(std::uint64_t value, int source) {
 }
 template <typename Wait>
 bool any_of(std::size_t begin, std::size_t end, bool value, const Wait& wait) {
-    brought[threadIdx.x] = value;
+    brought[self] = value;
     wait();
     bool any = false;
     for (std::size_t i = begin; i < end; ++i) {
@@ -357,42 +405,49 @@ bool any_of(std::size_t begin, std::size_t end, bool value, const Wait& wait) {
     return any;
 }
 bool any_in_warp(bool value) {
-    const std::size_t first = threadIdx.x / warp_size * warp_size;
+    const std::size_t first = self / warp_size * warp_size;
     const std::size_t last = std::min(first + warp_size, brought.size());
     return any_of(first, last, value, wait_for_warp);
 }
 bool any_in_block(bool value) {
-    return any_of(0, brought.size(), value, wait_for_block);
+    const std::size_t begin = self / blockDim.x * blockDim.x;
+    return any_of(begin, begin + blockDim.x, value, wait_for_block);
 }
 
 cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& kernel) {
-    if (config.gridDim.x == 0 || config.blockDim.x == 0 || config.blockDim.x > 1024 ||
-        config.dynamicSmemBytes > most_shared) {
+    if (!is_valid(config)) {
         return cudaErrorInvalidConfiguration;
     }
-    const unsigned count = config.blockDim.x;
-    brought.assign(count, 0);
-    block_wait = std::make_unique<Barrier>();
+    const unsigned parts = cluster_size(config);
+    all_threads = config.blockDim.x * parts;
+    brought.assign(all_threads, 0);
+    cluster_wait = std::make_unique<Barrier>();
+    block_wait.clear();
+    for (unsigned i = 0; i < parts; ++i) {
+        block_wait.push_back(std::make_unique<Barrier>());
+    }
     warp_wait.clear();
-    for (unsigned i = 0; i < (count + warp_size - 1) / warp_size; ++i) {
+    for (unsigned i = 0; i < (all_threads + warp_size - 1) / warp_size; ++i) {
         warp_wait.push_back(std::make_unique<Barrier>());
     }
-    const auto order = block_order(config.gridDim.x);
+    const auto order = block_order(config.gridDim.x / parts);
     Barrier between;
-    std::unique_ptr<char[]> memory;
     std::vector<std::thread> threads;
-    for (unsigned i = 0; i < count; ++i) {
+    for (unsigned i = 0; i < all_threads; ++i) {
         threads.emplace_back([&, i] {
             std::uint64_t turn = 0;
-            for (const std::int64_t block : order) {
-                between.wait(count, turn);
+            self = i;
+            for (const std::int64_t cluster : order) {
+                between.wait(all_threads, turn);
                 if (i == 0) {
-                    memory = new_shared(config.dynamicSmemBytes);
-                    shared = memory.get();
+                    memories.clear();
+                    for (unsigned j = 0; j < parts; ++j) {
+                        memories.push_back(new_shared(config.dynamicSmemBytes));
+                    }
                 }
-                between.wait(count, turn);
-                threadIdx = dim3(i);
-                blockIdx = dim3(static_cast<unsigned>(block));
+                between.wait(all_threads, turn);
+                threadIdx = dim3(i % config.blockDim.x);
+                blockIdx = dim3(static_cast<unsigned>(cluster) * parts + i / config.blockDim.x);
                 blockDim = config.blockDim;
                 gridDim = config.gridDim;
                 passed = 0;
@@ -420,7 +475,7 @@ cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
     const bool fits = value >= 0 && static_cast<std::size_t>(value) <= simt::most_shared;
     return fits ? cudaSuccess : cudaErrorInvalidValue;
 }
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-    *value = 4;
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+    *value = attribute == cudaDevAttrMultiProcessorCount ? 4 : simt::options().major;
     return cudaSuccess;
 }

@@ -8,7 +8,8 @@ namespace simt {
 /// How the next launches run.
 struct Options {
     std::uint64_t seed = 0;  ///< order of blocks and threads (fibers)
-    std::int64_t skip = -1;  ///< the block or warp barrier that is left out, -1: none
+    std::int64_t skip = -1;  ///< the barrier that is left out, -1: none
+    int major = 9;           ///< of the compute capability; clusters from 9 on
 };
 Options& options();
 /// Barriers that a thread passed in the longest launch since the last call.

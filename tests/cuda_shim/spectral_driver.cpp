@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The convolutions as driver.cpp runs the other ops: a header, then arrays; an answer alike.
+// The convolutions and face rules as driver.cpp runs the other ops: a header, then arrays; an
+// answer alike.
+#include <algorithm>
 #include <string>
 
 #include "arrays.hpp"
@@ -13,10 +15,13 @@ using namespace physcon::cuda;
 using simt::Arrays;
 
 struct Header {
-    std::int64_t op, is_double, seed, skip, multiprocessors;
+    std::int64_t op, is_double, seed, skip, multiprocessors, major;
     std::int64_t axes, batch, in, out;
     std::int64_t size[3], modes[3];
     double period[3];
+    std::int64_t gain_parts[3];
+    std::int64_t rule[3][6];     ///< width, strides of the data by item, channel, end, other axes
+    std::int64_t extents[3][5];  ///< of the gradients of the data
 };
 
 struct Call {
@@ -85,6 +90,138 @@ const char* conv_backward(const Call& call, Arrays& arrays) {
     return spectral_conv_backward(a, call.device, workspace);
 }
 
+/// Stencils of all axes, each followed by its data if there are any.
+template <typename T>
+void set_rules(const Header& h, Arrays& arrays, bool data, FaceRule<T> (&rule)[3]) {
+    for (int a = 0; a < 3; ++a) {
+        rule[a].stencil = arrays.input<double>();
+        rule[a].width = h.rule[a][0];
+        rule[a].item = h.rule[a][1];
+        rule[a].channel = h.rule[a][2];
+        rule[a].end = h.rule[a][3];
+        rule[a].tangent[0] = h.rule[a][4];
+        rule[a].tangent[1] = h.rule[a][5];
+        if (data) {
+            rule[a].values = arrays.input<T>();
+        }
+    }
+}
+/// The gradients of the data are outputs; where they are sums, what is summed is not.
+template <typename T>
+void set_gradients(
+    const Header& h,
+    Arrays& arrays,
+    std::int64_t channels,
+    const FaceRule<T> (&rule)[3],
+    FaceGradient<T> (&gradient)[3]
+) {
+    for (int a = 0; a < 3; ++a) {
+        std::int64_t faces = h.batch * channels * 2, count = 1;
+        for (int i = 0; i < 3; ++i) {
+            faces *= i == a ? 1 : h.size[i];
+        }
+        for (int i = 0; i < 5; ++i) {
+            gradient[a].extent[i] = h.extents[a][i];
+            count *= h.extents[a][i];
+        }
+        if (rule[a].stencil == nullptr) {
+            arrays.output<T>(0);
+        } else if (count == faces) {
+            gradient[a].values = arrays.output<T>(count);
+        } else {
+            gradient[a].values =
+                static_cast<T*>(arrays.scratch(static_cast<std::size_t>(faces) * sizeof(T)));
+            gradient[a].summed = arrays.output<T>(count);
+        }
+    }
+}
+
+template <typename T>
+const char* faces(const Header& h, const Call& call, Arrays& arrays) {
+    AssignFacesArgs<T> a;
+    a.items = h.batch;
+    a.channels = h.out;
+    std::copy(h.size, h.size + 3, a.size);
+    a.input = arrays.input<T>();
+    set_rules(h, arrays, true, a.rule);
+    a.output = arrays.output<T>(h.batch * h.out * call.points);
+    return assign_faces(a, call.device);
+}
+
+template <typename T>
+const char* faces_backward(const Header& h, const Call& call, Arrays& arrays) {
+    AssignFacesBackwardArgs<T> a;
+    a.items = h.batch;
+    a.channels = h.out;
+    std::copy(h.size, h.size + 3, a.size);
+    a.grad = arrays.input<T>();
+    set_rules(h, arrays, false, a.rule);
+    a.output = arrays.output<T>(h.batch * h.out * call.points);
+    set_gradients(h, arrays, h.out, a.rule, a.gradient);
+    return assign_faces_backward(a, call.device);
+}
+
+/// Numbers of the records of all corrected axes.
+std::int64_t record_size(const Call& call, const BoundaryGains& gains) {
+    std::int64_t others = 0;
+    for (int a = 0; a < 3; ++a) {
+        others += gains.data[a] == nullptr ? 0 : call.modes / call.grid.modes[a];
+    }
+    const std::int64_t parts = call.grid.axes == 1 ? 1 : 2;
+    return others * call.batch * (4 * call.in + 2 * call.out) * parts;
+}
+void set_gains(const Header& h, Arrays& arrays, BoundaryGains& gains) {
+    for (int a = 0; a < 3; ++a) {
+        gains.data[a] = arrays.input<double>();
+        gains.parts[a] = h.gain_parts[a];
+    }
+}
+
+template <typename T>
+const char* boundary(const Header& h, const Call& call, Arrays& arrays) {
+    BoundarySpectralConvArgs<T> a;
+    call.set(a);
+    if (const char* error = call.tables(arrays, a.tables)) {
+        return error;
+    }
+    a.x = arrays.input<T>();
+    a.weight = arrays.input<T>();
+    set_gains(h, arrays, a.gains);
+    set_rules(h, arrays, true, a.rule);
+    a.y_out = arrays.output<T>(call.batch * call.out * call.points);
+    a.spectrum_out = arrays.output<T>(2 * call.modes * call.batch * call.in);
+    a.shifts_out = arrays.output<double>(record_size(call, a.gains));
+    void* workspace = arrays.scratch(boundary_spectral_conv_workspace(a, call.device));
+    return boundary_spectral_conv(a, call.device, workspace);
+}
+
+template <typename T>
+const char* boundary_backward(const Header& h, const Call& call, Arrays& arrays) {
+    BoundarySpectralConvBackwardArgs<T> a;
+    call.set(a);
+    if (const char* error = call.tables(arrays, a.tables)) {
+        return error;
+    }
+    a.grad = arrays.input<T>();
+    a.spectrum = arrays.input<T>();
+    a.shifts = arrays.input<double>();
+    a.weight = arrays.input<T>();
+    set_gains(h, arrays, a.gains);
+    set_rules(h, arrays, false, a.rule);
+    a.x_out = arrays.output<T>(call.batch * call.in * call.points);
+    a.weight_out = arrays.output<T>(2 * call.modes * call.in * call.out);
+    for (int axis = 0; axis < 3; ++axis) {
+        const bool corrected = a.gains.data[axis] != nullptr;
+        const std::int64_t others = call.modes / call.grid.modes[axis];
+        a.gain_out[axis] = arrays.output<double>(
+            corrected ? others * 4 * (call.in + call.out) * call.in * a.gains.parts[axis] : 0
+        );
+    }
+    set_gradients(h, arrays, call.out, a.rule, a.face_gradient);
+    void* workspace = arrays.scratch(boundary_spectral_conv_backward_workspace(a, call.device));
+    return boundary_spectral_conv_backward(a, call.device, workspace);
+}
+
 template <typename T>
 const char* run(const Header& h, Arrays& arrays) {
     const Call call(h);
@@ -93,6 +230,14 @@ const char* run(const Header& h, Arrays& arrays) {
             return conv<T>(call, arrays);
         case 1:
             return conv_backward<T>(call, arrays);
+        case 2:
+            return faces<T>(h, call, arrays);
+        case 3:
+            return faces_backward<T>(h, call, arrays);
+        case 4:
+            return boundary<T>(h, call, arrays);
+        case 5:
+            return boundary_backward<T>(h, call, arrays);
         default:
             return "unknown op";
     }
@@ -103,7 +248,7 @@ const char* run(const Header& h, Arrays& arrays) {
 int main() {
     Header h;
     while (std::fread(&h, sizeof(h), 1, stdin) == 1) {
-        simt::options() = {static_cast<std::uint64_t>(h.seed), h.skip};
+        simt::options() = {static_cast<std::uint64_t>(h.seed), h.skip, static_cast<int>(h.major)};
         Arrays arrays;
         const char* error = h.is_double != 0 ? run<double>(h, arrays) : run<float>(h, arrays);
         const std::string text = error == nullptr ? "" : error;

@@ -286,6 +286,20 @@ __device__ void products(
     team.sync();
 }
 
+/// Asks for shared memory above the default limit.
+template <typename... Parameters>
+cudaError_t allow_shared(void (*kernel)(Parameters...), std::size_t shared) {
+    constexpr std::size_t default_shared = 48 * 1024;
+    if (shared <= default_shared) {
+        return cudaSuccess;
+    }
+    return cudaFuncSetAttribute(
+        reinterpret_cast<const void*>(kernel),
+        cudaFuncAttributeMaxDynamicSharedMemorySize,
+        static_cast<int>(shared)
+    );
+}
+
 /// Starts a kernel; `shared` above the default limit is asked for. Returns the first error.
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch(
@@ -296,16 +310,9 @@ cudaError_t launch(
     cudaStream_t stream,
     const Arguments&... arguments
 ) {
-    constexpr std::size_t default_shared = 48 * 1024;
-    if (shared > default_shared) {
-        const cudaError_t error = cudaFuncSetAttribute(
-            reinterpret_cast<const void*>(kernel),
-            cudaFuncAttributeMaxDynamicSharedMemorySize,
-            static_cast<int>(shared)
-        );
-        if (error != cudaSuccess) {
-            return error;
-        }
+    const cudaError_t error = allow_shared(kernel, shared);
+    if (error != cudaSuccess) {
+        return error;
     }
     cudaLaunchConfig_t config = {};
     config.gridDim = dim3(static_cast<unsigned>(blocks));

@@ -27,6 +27,29 @@ const char* spectral_conv_backward(
     const SpectralConvBackwardArgs<T>& args, const Device& device, void* workspace
 );
 
+template <typename T>
+std::size_t boundary_spectral_conv_workspace(
+    const BoundarySpectralConvArgs<T>& args, const Device& device
+);
+template <typename T>
+const char* boundary_spectral_conv(
+    const BoundarySpectralConvArgs<T>& args, const Device& device, void* workspace
+);
+
+template <typename T>
+std::size_t boundary_spectral_conv_backward_workspace(
+    const BoundarySpectralConvBackwardArgs<T>& args, const Device& device
+);
+template <typename T>
+const char* boundary_spectral_conv_backward(
+    const BoundarySpectralConvBackwardArgs<T>& args, const Device& device, void* workspace
+);
+
+template <typename T>
+const char* assign_faces(const AssignFacesArgs<T>& args, const Device& device);
+template <typename T>
+const char* assign_faces_backward(const AssignFacesBackwardArgs<T>& args, const Device& device);
+
 /// Whether the work of a stream is being recorded: nothing may wait for it then.
 bool is_captured(const Device& device) noexcept;
 /// Waits for the stream.

@@ -6,7 +6,7 @@
 // to points. The last axis is real and folded; the others are complex.
 #pragma once
 
-#include "../faces.hpp"
+#include "faces.cuh"
 #include "spectral_tables.cuh"
 
 namespace physcon::cuda {
@@ -44,25 +44,6 @@ struct AnalysisCall {
     FaceRule<T> rule;            ///< the input is pulled back through this rule
     T* face_gradient = nullptr;  ///< (lines, 2): the input at the ends, or null
 };
-
-/// A point of the gradient of a field before its ends were assigned by a rule.
-template <typename T>
-__device__ T pulled_back(const T* line, int64_t n, int64_t at, const FaceRule<T>& rule) {
-    const T value = line[at];
-    const int64_t left = n - 1 - at;
-    if (rule.stencil == nullptr || (at >= rule.width && left >= rule.width)) {
-        return value;
-    }
-    double sum = at == 0 || left == 0 ? 0.0 : static_cast<double>(value);
-    // A factor of zero must not meet an infinite gradient.
-    if (at < rule.width && rule.stencil[at] != 0) {
-        sum += rule.stencil[at] * static_cast<double>(line[0]);
-    }
-    if (left < rule.width && rule.stencil[rule.width + left] != 0) {
-        sum += rule.stencil[rule.width + left] * static_cast<double>(line[n - 1]);
-    }
-    return static_cast<T>(sum);
-}
 
 template <typename T, bool folded>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_analysis_kernel(
@@ -131,21 +112,6 @@ struct SynthesisCall {
     const double* ends = nullptr;
     int64_t ends_length = 0;
 };
-
-/// u_face = g + sum_j s_j u^(j); a row of zeros keeps the bits of g.
-template <typename T, typename Inwards>
-__device__ T face_value(const FaceRule<T>& rule, int end, T value, const Inwards& inwards) {
-    const double* s = rule.stencil + end * rule.width;
-    double sum = static_cast<double>(value);
-    bool constant = true;
-    for (int64_t j = 0; j < rule.width; ++j) {
-        constant = constant && s[j] == 0;
-    }
-    for (int64_t j = 0; j < rule.width && !constant; ++j) {
-        sum += s[j] * static_cast<double>(inwards(j));
-    }
-    return constant ? value : static_cast<T>(sum);
-}
 
 template <typename T, bool folded>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_kernel(

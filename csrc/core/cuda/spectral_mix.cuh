@@ -21,7 +21,8 @@ struct MixCall {
     Partial<T> upstream;              ///< gradient of the output
     Pair<T>* input_gradient = nullptr;
     Pair<T>* weight_gradient = nullptr;
-    /// More input and upstream, per mode, for the gradient of the weight alone, or null.
+    /// More rows of input and upstream per mode, for the gradient of the weight alone.
+    int64_t more_rows = 0;
     const Pair<T>* more_input = nullptr;
     const Pair<T>* more_upstream = nullptr;
 };
@@ -105,7 +106,7 @@ __device__ void weigh(const MixCall<T>& c, int64_t tile, int columns) {
             return {0, 0};
         }
         return b < c.batch ? c.input[(mode * c.batch + b) * c.in + i]
-                           : c.more_input[((mode - 1) * c.batch + b) * c.in + i];
+                           : c.more_input[(mode * c.more_rows + b - c.batch) * c.in + i];
     };
     const auto right = [&](int64_t b, int column) -> Pair<T> {
         const int64_t o = column0 + column;
@@ -113,7 +114,7 @@ __device__ void weigh(const MixCall<T>& c, int64_t tile, int columns) {
             return {0, 0};
         }
         return b < c.batch ? c.upstream[(mode * c.batch + b) * c.out + o]
-                           : c.more_upstream[((mode - 1) * c.batch + b) * c.out + o];
+                           : c.more_upstream[(mode * c.more_rows + b - c.batch) * c.out + o];
     };
     const auto store = [&](int row, int column, T re, T im) {
         if (row0 + row < c.in && column0 + column < c.out) {
@@ -121,8 +122,9 @@ __device__ void weigh(const MixCall<T>& c, int64_t tile, int columns) {
         }
     };
     T* memory = reinterpret_cast<T*>(shared_memory());
-    const int64_t terms = (c.more_input == nullptr ? 1 : 2) * c.batch;
-    pair_product<Form::conjugate_left, WeighCut>(memory, 0, terms, left, right, store);
+    pair_product<Form::conjugate_left, WeighCut>(
+        memory, 0, c.batch + c.more_rows, left, right, store
+    );
 }
 
 /// Both gradients in one launch: the first `pulls` blocks make that of the input.

@@ -31,6 +31,34 @@ template <typename T>
 const char* spectral_conv_backward(const SpectralConvBackwardArgs<T>&, const Device&, void*) {
     return absent;
 }
+template <typename T>
+std::size_t boundary_spectral_conv_workspace(const BoundarySpectralConvArgs<T>&, const Device&) {
+    return 0;
+}
+template <typename T>
+const char* boundary_spectral_conv(const BoundarySpectralConvArgs<T>&, const Device&, void*) {
+    return absent;
+}
+template <typename T>
+std::size_t boundary_spectral_conv_backward_workspace(
+    const BoundarySpectralConvBackwardArgs<T>&, const Device&
+) {
+    return 0;
+}
+template <typename T>
+const char* boundary_spectral_conv_backward(
+    const BoundarySpectralConvBackwardArgs<T>&, const Device&, void*
+) {
+    return absent;
+}
+template <typename T>
+const char* assign_faces(const AssignFacesArgs<T>&, const Device&) {
+    return absent;
+}
+template <typename T>
+const char* assign_faces_backward(const AssignFacesBackwardArgs<T>&, const Device&) {
+    return absent;
+}
 bool is_captured(const Device&) noexcept {
     return false;
 }
@@ -48,7 +76,21 @@ const char* wait_for(const Device&) noexcept {
     );                                                                                       \
     template const char* spectral_conv_backward(                                             \
         const SpectralConvBackwardArgs<T>&, const Device&, void*                             \
-    );
+    );                                                                                       \
+    template std::size_t boundary_spectral_conv_workspace(                                   \
+        const BoundarySpectralConvArgs<T>&, const Device&                                    \
+    );                                                                                       \
+    template const char* boundary_spectral_conv(                                             \
+        const BoundarySpectralConvArgs<T>&, const Device&, void*                             \
+    );                                                                                       \
+    template std::size_t boundary_spectral_conv_backward_workspace(                          \
+        const BoundarySpectralConvBackwardArgs<T>&, const Device&                            \
+    );                                                                                       \
+    template const char* boundary_spectral_conv_backward(                                    \
+        const BoundarySpectralConvBackwardArgs<T>&, const Device&, void*                     \
+    );                                                                                       \
+    template const char* assign_faces(const AssignFacesArgs<T>&, const Device&);             \
+    template const char* assign_faces_backward(const AssignFacesBackwardArgs<T>&, const Device&);
 PHYSCON_INSTANTIATE(float)
 PHYSCON_INSTANTIATE(double)
 

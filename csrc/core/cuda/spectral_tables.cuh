@@ -70,6 +70,8 @@ template <typename T>
 struct Tables {
     T* weights;         ///< (modes of the last axis): h_k of all axes together
     Pair<T>* basis[3];  ///< last axis (folded points, M), others (N, M): cos and sin of w_k (n - c)
+    Pair<double>* ends[3];   ///< (M): the same at the last point
+    Pair<double>* exact[3];  ///< with several axes (N, M): the same at all points
 };
 /// The same pieces in the same order for whoever fills or reads them.
 template <typename T>
@@ -79,6 +81,10 @@ Tables<T> find_tables(const SpectralGrid& grid, Arena& arena) {
     for (int axis = 3 - grid.axes; axis < 3; ++axis) {
         const int64_t points = axis == 2 ? Fold(grid.size[2]).points : grid.size[axis];
         t.basis[axis] = arena.take<Pair<T>>(points * grid.modes[axis]);
+        t.ends[axis] = arena.take<Pair<double>>(grid.modes[axis]);
+        if (grid.axes > 1) {
+            t.exact[axis] = arena.take<Pair<double>>(grid.size[axis] * grid.modes[axis]);
+        }
     }
     return t;
 }
@@ -99,12 +105,24 @@ __global__ void __launch_bounds__(table_threads, 1) spectral_tables_kernel(
 #pragma unroll
     for (int index = 0; index < 3; ++index) {
         const Axis axis(grid, index);
-        const Fold fold(axis.size);
-        const int64_t points = axis.last ? fold.points : axis.size, first = axis.last ? fold.up : 0;
-        for (int64_t e = thread; index >= 3 - grid.axes && e < points * axis.modes; e += step) {
-            const int64_t point = first + e / axis.modes;
-            const Pair<double> value = axis.phase(e % axis.modes, 2 * point - (axis.size - 1));
-            tables.basis[index][e] = {static_cast<T>(value.re), static_cast<T>(value.im)};
+        if (index < 3 - grid.axes) {
+            continue;
+        }
+        const int64_t folded = axis.last ? Fold(axis.size).up : 0;
+        for (int64_t e = thread; e < axis.size * axis.modes; e += step) {
+            const int64_t point = e / axis.modes, k = e % axis.modes;
+            const Pair<double> value = axis.phase(k, 2 * point - (axis.size - 1));
+            if (point >= folded) {
+                tables.basis[index][e - folded * axis.modes] = {
+                    static_cast<T>(value.re), static_cast<T>(value.im)
+                };
+            }
+            if (tables.exact[index] != nullptr) {
+                tables.exact[index][e] = value;
+            }
+            if (point == axis.size - 1) {
+                tables.ends[index][k] = value;
+            }
         }
     }
     const Axis last(grid, 2);

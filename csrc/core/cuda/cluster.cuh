@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// Neighbouring blocks that wait for each other: a cluster from sm_90 on, single blocks before.
+#pragma once
+
+#include "queue.cuh"
+
+namespace physcon::cuda {
+
+#if defined(__CUDACC__)
+/// Waits for all threads of the cluster; what they wrote before is seen after.
+__device__ inline void cluster_barrier() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    __cluster_barrier_arrive();
+    __cluster_barrier_wait();
+#endif
+}
+#endif
+
+/// `parts` blocks in a row.
+struct Cluster {
+    int rank, parts;
+    __device__ explicit Cluster(int size)
+        : rank(static_cast<int>(blockIdx.x) % size), parts(size) {}
+    __device__ void sync() const {
+        if (parts == 1) {
+            __syncthreads();
+        } else {
+            cluster_barrier();
+        }
+    }
+};
+
+constexpr int most_parts = 8;  // what every device with clusters offers
+
+/// Blocks of a cluster on the current device, no more than there are tasks.
+inline int cluster_parts(int64_t tasks) {
+    int device = 0, major = 0;
+    const bool known =
+        cudaGetDevice(&device) == cudaSuccess &&
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess;
+    int parts = 1;
+    while (known && major >= 9 && parts < most_parts && 2 * parts <= tasks) {
+        parts *= 2;
+    }
+    return parts;
+}
+
+/// As Queue::run, `parts` blocks to a cluster.
+template <typename... Parameters, typename... Arguments>
+void run_clusters(
+    Queue& queue,
+    void (*kernel)(Parameters...),
+    int64_t clusters,
+    int parts,
+    int threads,
+    std::size_t shared,
+    const Arguments&... arguments
+) {
+    if (parts == 1) {
+        queue.run(kernel, clusters, threads, shared, arguments...);
+        return;
+    }
+    if (queue.error != cudaSuccess || clusters == 0) {
+        return;
+    }
+    queue.error = allow_shared(kernel, shared);
+    if (queue.error != cudaSuccess) {
+        return;
+    }
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = static_cast<unsigned>(parts);
+    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(static_cast<unsigned>(clusters * parts));
+    config.blockDim = dim3(static_cast<unsigned>(threads));
+    config.dynamicSmemBytes = shared;
+    config.stream = queue.stream;
+    config.attrs = &attribute;
+    config.numAttrs = 1;
+    queue.error = cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+}  // namespace physcon::cuda

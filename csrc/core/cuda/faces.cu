@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Face rules: the first axis while the field is copied, the others in place.
+#include "faces.cuh"
+
+#include "faces_plan.cuh"
+#include "spectral_entry.hpp"
+
+namespace physcon::cuda {
+namespace {
+
+constexpr int64_t face_blocks = int64_t{1} << 16;
+
+int64_t blocks_for(int64_t count) {
+    return smaller((count + face_threads - 1) / face_threads, face_blocks);
+}
+
+/// The axes in order, backwards for the adjoint.
+template <typename T, bool adjoint, typename Args>
+void all_axes(const Args& a, const T* in, Queue& queue) {
+    bool copied = in == a.output;
+    for (int i = 0; i < 3; ++i) {
+        const int axis = adjoint ? 2 - i : i;
+        const FaceRule<T>& rule = a.rule[axis];
+        const FaceAxis lines(a.items, a.channels, a.size, axis);
+        T* gradient = nullptr;
+        if constexpr (adjoint) {
+            gradient = a.gradient[axis].values;
+        }
+        if (rule.stencil == nullptr) {
+            continue;
+        }
+        if (copied) {
+            queue.run(
+                faces_kernel<T, adjoint>,
+                blocks_for(lines.lines()),
+                face_threads,
+                0,
+                lines,
+                rule,
+                a.output,
+                gradient
+            );
+        } else {
+            queue.run(
+                faces_copy_kernel<T, adjoint>,
+                blocks_for(lines.planes * lines.plane),
+                face_threads,
+                0,
+                lines,
+                rule,
+                in,
+                a.output,
+                gradient
+            );
+        }
+        copied = true;
+    }
+    if (!copied) {
+        const FaceAxis lines(a.items, a.channels, a.size, 2);
+        T* nothing = nullptr;
+        queue.run(
+            faces_copy_kernel<T, adjoint>,
+            blocks_for(lines.planes * lines.plane),
+            face_threads,
+            0,
+            lines,
+            FaceRule<T>{},
+            in,
+            a.output,
+            nothing
+        );
+    }
+}
+
+}  // namespace
+
+template <typename T>
+void store_faces(const AssignFacesArgs<T>& a, Queue& queue) {
+    all_axes<T, false>(a, a.input, queue);
+}
+
+template <typename T>
+void sum_face_gradients(const AssignFacesBackwardArgs<T>& a, Queue& queue) {
+    for (int axis = 0; axis < 3; ++axis) {
+        const FaceGradient<T>& g = a.gradient[axis];
+        if (a.rule[axis].stencil == nullptr || g.values == nullptr || g.summed == nullptr) {
+            continue;
+        }
+        const FaceAxis lines(a.items, a.channels, a.size, axis);
+        FaceSum sum = {{a.items, a.channels, 2, lines.count[0], lines.count[1]}, {}};
+        int64_t count = 1;
+        for (int i = 0; i < 5; ++i) {
+            sum.extent[i] = g.extent[i];
+            count *= g.extent[i];
+        }
+        queue.run(
+            faces_sum_kernel<T>,
+            count,
+            face_threads,
+            sizeof(double) * warp_size,
+            sum,
+            static_cast<const T*>(g.values),
+            g.summed
+        );
+    }
+}
+
+template <typename T>
+void pull_back_faces(const AssignFacesBackwardArgs<T>& a, Queue& queue) {
+    all_axes<T, true>(a, a.grad, queue);
+    sum_face_gradients(a, queue);
+}
+
+template <typename T>
+const char* assign_faces(const AssignFacesArgs<T>& args, const Device& device) {
+    Queue queue(device.stream, device.multiprocessors);
+    store_faces(args, queue);
+    return queue.result();
+}
+template <typename T>
+const char* assign_faces_backward(const AssignFacesBackwardArgs<T>& args, const Device& device) {
+    Queue queue(device.stream, device.multiprocessors);
+    pull_back_faces(args, queue);
+    return queue.result();
+}
+
+#define PHYSCON_INSTANTIATE(T)                                                   \
+    template void store_faces(const AssignFacesArgs<T>&, Queue&);                \
+    template void sum_face_gradients(const AssignFacesBackwardArgs<T>&, Queue&); \
+    template void pull_back_faces(const AssignFacesBackwardArgs<T>&, Queue&);    \
+    template const char* assign_faces(const AssignFacesArgs<T>&, const Device&); \
+    template const char* assign_faces_backward(const AssignFacesBackwardArgs<T>&, const Device&);
+PHYSCON_INSTANTIATE(float)
+PHYSCON_INSTANTIATE(double)
+
+}  // namespace physcon::cuda
