@@ -151,9 +151,7 @@ def _outputs(
             record = (others, *s.batch, (4 * c_in + 2 * c_out) * parts)
             return [(y, dtype), spectrum, (record, torch.float64)]
         case _:
-            matrices = [
-                (tuple(g.shape), torch.float64) for g in _from_slots(gains, len(s.size))
-            ]
+            matrices = [(tuple(g.shape), torch.float64) for g in _from_slots(gains, len(s.size))]
             return [(x, dtype), weight, *matrices, *data]
 
 

@@ -294,6 +294,20 @@ def test_an_item_has_the_same_bits_in_any_order_of_the_batch(fibers: Path) -> No
 # ---- what is broken on purpose must be found -----------------------------------------------------
 
 
+def test_blocks_of_a_cluster_that_do_not_wait_are_found(fibers: Path) -> None:
+    """Every barrier between the stages of a corrected line matters."""
+    name = "boundary_line.cuh"
+    text = (simt.KERNELS / name).read_text()
+    places = [i for i in range(len(text)) if text.startswith("    cluster.sync();\n", i)]
+    assert len(places) == 6  # three per direction
+    (call, _) = corrected((12,), (7,), None, torch.float64)
+    check(fibers, [call])
+    missing = text[: places[0]] + text[places[0] :].replace("    cluster.sync();\n", "", 1)
+    program = spectral.build("fibers", {name: missing})
+    with pytest.raises((simt.Failure, AssertionError)):
+        check(program, [call.seeded(seed) for seed in range(3)])
+
+
 @pytest.mark.parametrize("skip", [0, 1, 2, 3])
 def test_a_missing_barrier_is_a_race(threads: Path, skip: int) -> None:
     """The barriers of the product: tile used, tile filled; the first has nothing before it."""

@@ -7,6 +7,7 @@
 
 #include "torch/faces.hpp"
 #include "torch/spectral.hpp"
+#include "torch/spectral_cuda.hpp"
 
 namespace physcon::binding {
 namespace {
@@ -119,13 +120,25 @@ std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
     dispatch(op, x, [&](auto type_tag) {
         using scalar_t = decltype(type_tag);
         BoundarySpectralConvArgs<scalar_t> args;
-        const auto tables = set_geometry<scalar_t>(call, weight, args);
+        set_sizes<scalar_t>(call, weight, args);
         args.x = x.const_data_ptr<scalar_t>();
         args.gains = gains.view(call.grid.axes);
         faces.set(args.rule);
         args.y_out = y.mutable_data_ptr<scalar_t>();
         args.spectrum_out = spectrum.mutable_data_ptr<scalar_t>();
         args.shifts_out = shifts.mutable_data_ptr<double>();
+        if (x.is_cuda()) {
+            SpectralCudaCall<scalar_t> device(call, x);
+            args.tables = device.tables();
+            device.run(
+                cuda::boundary_spectral_conv_workspace<scalar_t>,
+                cuda::boundary_spectral_conv<scalar_t>,
+                args
+            );
+            return;
+        }
+        const auto tables = spectral_tables_of<scalar_t>(call.grid);
+        args.tables = tables.get();
         const Executor executor = torch_executor(call.work());
         Workspace workspace(boundary_spectral_conv_workspace(args, executor));
         physcon::boundary_spectral_conv(args, executor, workspace.data());
@@ -185,7 +198,7 @@ boundary_spectral_conv_backward(
     dispatch(op, grad, [&](auto type_tag) {
         using scalar_t = decltype(type_tag);
         BoundarySpectralConvBackwardArgs<scalar_t> args;
-        const auto tables = set_geometry<scalar_t>(call, weight, args);
+        set_sizes<scalar_t>(call, weight, args);
         args.grad = grad.const_data_ptr<scalar_t>();
         args.spectrum = spectrum.const_data_ptr<scalar_t>();
         args.shifts = shifts.const_data_ptr<double>();
@@ -200,6 +213,18 @@ boundary_spectral_conv_backward(
                     gain_out[axis].mutable_data_ptr<double>();
             }
         }
+        if (grad.is_cuda()) {
+            SpectralCudaCall<scalar_t> device(call, grad);
+            args.tables = device.tables();
+            device.run(
+                cuda::boundary_spectral_conv_backward_workspace<scalar_t>,
+                cuda::boundary_spectral_conv_backward<scalar_t>,
+                args
+            );
+            return;
+        }
+        const auto tables = spectral_tables_of<scalar_t>(call.grid);
+        args.tables = tables.get();
         const Executor executor = torch_executor(2 * call.work());
         Workspace workspace(boundary_spectral_conv_backward_workspace(args, executor));
         physcon::boundary_spectral_conv_backward(args, executor, workspace.data());
@@ -219,6 +244,14 @@ boundary_spectral_conv_backward(
 }  // namespace physcon::binding
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
+    m.impl("boundary_spectral_conv", TORCH_BOX(&physcon::binding::boundary_spectral_conv));
+    m.impl(
+        "boundary_spectral_conv_backward",
+        TORCH_BOX(&physcon::binding::boundary_spectral_conv_backward)
+    );
+}
+
+STABLE_TORCH_LIBRARY_IMPL(physcon_cuda, CUDA, m) {
     m.impl("boundary_spectral_conv", TORCH_BOX(&physcon::binding::boundary_spectral_conv));
     m.impl(
         "boundary_spectral_conv_backward",

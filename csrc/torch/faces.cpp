@@ -4,6 +4,9 @@
 
 #include <tuple>
 
+#include "core/cuda/spectral_entry.hpp"
+#include "torch/cuda.hpp"
+
 namespace physcon::binding {
 
 Faces::Faces(
@@ -140,6 +143,11 @@ Tensor assign_faces(
         faces.set_geometry(args);
         args.input = input.const_data_ptr<scalar_t>();
         args.output = output.mutable_data_ptr<scalar_t>();
+        if (u.is_cuda()) {
+            const CudaCall call(faces.op, u);
+            call.check(cuda::assign_faces(args, call.device()));
+            return;
+        }
         physcon::assign_faces(args, torch_executor(work(faces)));
     });
     return output;
@@ -174,6 +182,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> assign_faces_backward(
         args.grad = input.const_data_ptr<scalar_t>();
         args.output = output.mutable_data_ptr<scalar_t>();
         gradients.set(faces, args.gradient);
+        if (grad.is_cuda()) {
+            const CudaCall call(faces.op, grad);
+            call.check(cuda::assign_faces_backward(args, call.device()));
+            return;
+        }
         physcon::assign_faces_backward(args, torch_executor(work(faces)));
     });
     return {output, gradients.summed[0], gradients.summed[1], gradients.summed[2]};
@@ -183,6 +196,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> assign_faces_backward(
 }  // namespace physcon::binding
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
+    m.impl("assign_faces", TORCH_BOX(&physcon::binding::assign_faces));
+    m.impl("assign_faces_backward", TORCH_BOX(&physcon::binding::assign_faces_backward));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(physcon_cuda, CUDA, m) {
     m.impl("assign_faces", TORCH_BOX(&physcon::binding::assign_faces));
     m.impl("assign_faces_backward", TORCH_BOX(&physcon::binding::assign_faces_backward));
 }

@@ -69,14 +69,6 @@ void set_sizes(const SpectralCall& call, const Tensor& weight, Args& args) {
     args.out = call.out;
     args.weight = weight.template const_data_ptr<T>();
 }
-/// The same with the tables, which live as long as the pointer that is returned.
-template <typename T, typename Args>
-std::shared_ptr<const T> set_geometry(const SpectralCall& call, const Tensor& weight, Args& args) {
-    const std::shared_ptr<const T> tables = spectral_tables_of<T>(call.grid);
-    set_sizes<T>(call, weight, args);
-    args.tables = tables.get();
-    return tables;
-}
 
 /// Whether whole Fourier transforms of the framework beat sums over the kept wavenumbers. The
 /// environment variable PHYSCON_SPECTRAL_PATH (matrix, fft, auto) overrides the measured choice.

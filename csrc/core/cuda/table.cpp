@@ -24,6 +24,14 @@ const KernelRecord* kernel_records() noexcept {
         {"spectral_conv", "sm_90", nullptr, 0},
         {"spectral_conv_backward", "sm_80", nullptr, 0},
         {"spectral_conv_backward", "sm_90", nullptr, 0},
+        {"assign_faces", "sm_80", nullptr, 0},
+        {"assign_faces", "sm_90", nullptr, 0},
+        {"assign_faces_backward", "sm_80", nullptr, 0},
+        {"assign_faces_backward", "sm_90", nullptr, 0},
+        {"boundary_spectral_conv", "sm_80", nullptr, 0},
+        {"boundary_spectral_conv", "sm_90", nullptr, 0},
+        {"boundary_spectral_conv_backward", "sm_80", nullptr, 0},
+        {"boundary_spectral_conv_backward", "sm_90", nullptr, 0},
         {nullptr, nullptr, nullptr, 0},
     };
     return records;
