@@ -176,6 +176,56 @@ def _block(x: Any, weight: Any, *_: Any) -> Tensors:
     return (ops.fno_block(x, weight, skip.contiguous(), bias.contiguous()),)
 
 
+def _steps(
+    transport: str, diffusivity: str, scheme: str, integrator: str
+) -> Callable[..., Tensors]:
+    """Steps of a balance law between a fixed value and an open end, a ring across."""
+
+    def call(state: Any, speed: Any, diffusion: Any, dt: Any, steps: Any) -> Tensors:
+        from physcon_ext import ops
+
+        method = ops.Method(
+            transport=transport, diffusivity=diffusivity, scheme=scheme, integrator=integrator
+        )
+        value = state.new_full((1, 1, 1, 1), 0.5)
+        kinds = ("value", "outflow", "periodic", "periodic")
+        edges = [ops.EdgeTable(k, value if k == "value" else None) for k in kinds]
+        result = ops.balance_law(
+            *(state,),
+            **dict(method=method, spacing=(0.1, 0.1), speed=speed, diffusion=diffusion),
+            **dict(edges=edges, dt=dt, steps=steps),
+        )
+        return result.state.sum(2), result.inner_flux, result.outer_flux
+
+    return call
+
+
+LAWS = (
+    ("burgers", "none", "weno5", "ssprk3"),
+    ("linear", "constant", "van_leer", "ssprk2"),
+    ("none", "power", "godunov", "rkl2"),
+    ("none", "power", "godunov", "tr_bdf2"),
+)
+
+
+def _law_arguments(batch: int, rows: int, n: int) -> Tensors:
+    """Positive cells, their rounding rests, parameters, stable steps."""
+    import torch
+
+    state = torch.zeros(batch, 1, 2, rows, n, device="cuda", dtype=torch.float64)
+    state[:, 0, 0] = torch.rand(batch, rows, n, device="cuda", dtype=torch.float64) + 0.5
+    one = torch.ones(batch, 2, device="cuda", dtype=torch.float64)
+    return state, one, 1.5 * one, 5e-4 * one[:, 0], torch.arange(batch, device="cuda") % 4 + 2
+
+
+def laws(batch: int, rows: int, n: int) -> Iterator[Case]:
+    """Finite-volume steps; implicit ones in one dimension."""
+    for words in LAWS:
+        if rows == 1 or words[3] != "tr_bdf2":
+            given = _law_arguments(batch, rows, n)
+            yield Case("balance_law", _steps(*words), given, (batch, rows, n), batched=batch)
+
+
 CONVOLUTIONS = (("spectral_conv", _convolution), ("boundary_spectral_conv", _corrected))
 # batch, channels, sizes, modes
 GRIDS: tuple[tuple[int, tuple[int, int], Grid, Grid], ...] = (
@@ -210,6 +260,8 @@ def small(dtype: Any) -> Iterator[Case]:
                 t.detach().requires_grad_() if i in wanted else t for i, t in enumerate(given)
             )
             yield Case(name, function, leaves, sizes)
+    for rows, n in ((1, 67), (1, 1500), (7, 19), (70, 70)):
+        yield from laws(3, rows, n)
 
 
 def repeated(dtype: Any) -> Iterator[Case]:
@@ -231,6 +283,8 @@ def repeated(dtype: Any) -> Iterator[Case]:
         yield Case(name, function, fields, **kept)
         leaves = tuple(t.detach().requires_grad_() if i < 2 else t for i, t in enumerate(fields))
         yield Case(name, function, leaves, (20, 64, 1024, 16))
+    yield from laws(300, 1, 256)
+    yield from laws(40, 64, 64)
     listed = _disjoint_arguments(300, 5000, 37, dtype)
     shape = (300, 5000, 37)
     yield Case("condition_disjoint", _disjoint, listed, shape, batched=300, shared=(2, 3, 4))

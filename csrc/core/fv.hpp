@@ -37,7 +37,7 @@ struct Edge {
     double a = 0, b = 0;
     const double* data = nullptr;                           ///< g; unused for periodic and outflow
     std::int64_t item = 0, step = 0, stage = 0, along = 0;  ///< strides of g in elements
-    double at(std::int64_t i, std::int64_t n, std::int64_t s, std::int64_t j) const {
+    constexpr double at(std::int64_t i, std::int64_t n, std::int64_t s, std::int64_t j) const {
         return data[i * item + n * step + s * stage + j * along];
     }
 };
@@ -70,7 +70,7 @@ struct BalanceLawArgs {
     double* outer_flux_out = nullptr;  ///< (batch, rows + 1, n) or null
     double* source_out = nullptr;      ///< (batch, terms), amplitudes integrated over the call
     std::int32_t* info_out = nullptr;  ///< (batch): steps whose nonlinear solve did not converge
-    std::int64_t fields() const {
+    constexpr std::int64_t fields() const {
         return integrator == Integrator::verlet ? 2 : 1;
     }
 };

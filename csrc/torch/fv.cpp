@@ -2,18 +2,40 @@
 // Binding of the finite-volume solvers.
 #include "core/fv.hpp"
 
+#include <limits>
 #include <tuple>
 
 #include "torch/binding.hpp"
+#include "torch/cuda.hpp"
 
 namespace physcon::binding {
 namespace {
 
-/// A float64 tensor of a given shape, contiguous.
+void check_device(const char* op, const char* name, const Tensor& given, const Tensor& like) {
+    STD_TORCH_CHECK(
+        given.is_cuda() == like.is_cuda() && given.get_device_index() == like.get_device_index(),
+        op,
+        ": expected ",
+        name,
+        " to be on the device of the state"
+    );
+}
+void check_host(const char* op, const char* name, const Tensor& given) {
+    STD_TORCH_CHECK(given.is_cpu(), op, ": expected ", name, " to be on the CPU");
+}
+
+/// A float64 tensor of a given shape, contiguous, on the device of `like`.
 struct Field {
     Tensor tensor;
-    Field(const char* op, const char* name, const Tensor& given, const Shape& shape)
+    Field(
+        const char* op,
+        const char* name,
+        const Tensor& given,
+        const Shape& shape,
+        const Tensor& like
+    )
         : tensor(torch::stable::contiguous(given)) {
+        check_device(op, name, given, like);
         STD_TORCH_CHECK(
             given.scalar_type() == ScalarType::Double && shape_of(given) == shape,
             op,
@@ -32,8 +54,15 @@ struct Field {
 
 /// A table (batch, steps, stages, along) read in place, expanded axes included.
 void set_table(
-    const char* op, Edge& e, const char* name, const Tensor& t, int64_t batch, int64_t along
+    const char* op,
+    Edge& e,
+    const char* name,
+    const Tensor& t,
+    int64_t batch,
+    int64_t along,
+    const Tensor& like
 ) {
+    check_device(op, name, t, like);
     STD_TORCH_CHECK(
         t.scalar_type() == ScalarType::Double && t.dim() == 4 && t.size(0) == batch &&
             t.size(3) == along,
@@ -49,12 +78,13 @@ void set_table(
     );
     e.data = t.const_data_ptr<double>();
     e.item = t.stride(0);
-    e.step = t.stride(1);
+    e.step = t.size(1) == 1 ? 0 : t.stride(1);  // a table of one step serves all of them
     e.stage = t.stride(2);
     e.along = t.stride(3);
 }
 
-Tensor step_counts(const char* op, const Tensor& steps, int64_t batch) {
+Tensor step_counts(const char* op, const Tensor& steps, int64_t batch, const Tensor& like) {
+    check_device(op, "steps", steps, like);
     STD_TORCH_CHECK(
         steps.scalar_type() == ScalarType::Long && shape_of(steps) == Shape{batch},
         op,
@@ -95,6 +125,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
     args.n = state.size(4);
     args.planar = args.rows > 1;
     const int64_t batch = args.batch;
+    check_host(op, "choices", choices);
+    check_host(op, "spacing", spacing);
+    check_host(op, "edge_weights", edge_weights);
     const Tensor chosen = torch::stable::contiguous(choices);
     STD_TORCH_CHECK(
         chosen.scalar_type() == ScalarType::Long && shape_of(chosen) == Shape{9},
@@ -124,10 +157,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
     args.stages = stages;
     const char* complaint = balance_law_complaint(args);
     STD_TORCH_CHECK(complaint == nullptr, op, ": ", complaint == nullptr ? "" : complaint);
-    const Field s(op, "state", state, {batch, args.fields(), 2, args.rows, args.n});
-    const Field h(op, "spacing", spacing, {2}), c(op, "speed", speed, {batch, 2}),
-        k(op, "diffusion", diffusion, {batch, 2}),
-        weights(op, "edge_weights", edge_weights, {4, 2}), step(op, "dt", dt, {batch});
+    const Field s(op, "state", state, {batch, args.fields(), 2, args.rows, args.n}, state);
+    const Field h(op, "spacing", spacing, {2}, spacing), c(op, "speed", speed, {batch, 2}, state),
+        k(op, "diffusion", diffusion, {batch, 2}, state),
+        weights(op, "edge_weights", edge_weights, {4, 2}, edge_weights),
+        step(op, "dt", dt, {batch}, state);
     STD_TORCH_CHECK(
         shapes.dim() == 4 && shapes.size(1) <= most_source_terms,
         op,
@@ -136,7 +170,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
         " source terms"
     );
     args.terms = shapes.size(1);
-    const Field source(op, "shapes", shapes, {batch, args.terms, args.rows, args.n});
+    const Field source(op, "shapes", shapes, {batch, args.terms, args.rows, args.n}, state);
     args.inner_spacing = h.data()[0];
     args.outer_spacing = h.data()[1];
     args.speed = {c.data(), 2};
@@ -149,27 +183,21 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
         e.kind = static_cast<EdgeKind>(choice[5 + i]);
         e.a = weights.data()[2 * i];
         e.b = weights.data()[2 * i + 1];
-        set_table(op, e, names[i], *tables[i], batch, i < 2 ? args.rows : args.n);
+        set_table(op, e, names[i], *tables[i], batch, i < 2 ? args.rows : args.n, state);
     }
-    set_table(op, args.amplitudes, "amplitudes", amplitudes, batch, args.terms);
-    const Tensor counts = step_counts(op, steps, batch);
+    set_table(op, args.amplitudes, "amplitudes", amplitudes, batch, args.terms, state);
+    const Tensor counts = step_counts(op, steps, batch, state);
     args.state = {s.data(), args.fields() * 2 * args.rows * args.n};
     args.dt = step.data();
     args.steps = counts.const_data_ptr<int64_t>();
-    int64_t longest = 0;
-    double total = 0;
-    for (int64_t b = 0; b < batch; ++b) {
-        longest = std::max(longest, args.steps[b]);
-        total += static_cast<double>(args.steps[b]);
-    }
+    int64_t table_steps = std::numeric_limits<int64_t>::max();  // that every table holds
     for (int64_t i = 0; i < 5; ++i) {
         const Tensor& t = i < 4 ? *tables[i] : amplitudes;
+        table_steps = std::min(table_steps, t.size(1) == 1 ? table_steps : t.size(1));
         STD_TORCH_CHECK(
-            t.size(1) >= longest && t.size(2) >= stages,
+            t.size(2) >= stages,
             op,
             ": expected tables of at least ",
-            longest,
-            " steps and ",
             stages,
             " stages, got ",
             describe(shape_of(t))
@@ -186,6 +214,25 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> balance_law(
     args.outer_flux_out = args.planar ? outer.mutable_data_ptr<double>() : nullptr;
     args.source_out = given.mutable_data_ptr<double>();
     args.info_out = info.mutable_data_ptr<std::int32_t>();
+    if (state.is_cuda()) {
+        // How many steps an item takes is known on the device alone.
+        CudaCall call(op, state);
+        void* memory = call.workspace(cuda::balance_law_workspace(args));
+        call.check(cuda::balance_law(args, table_steps, call.device(), memory));
+        return {out, inner, outer, given, info};
+    }
+    double total = 0;
+    for (int64_t b = 0; b < batch; ++b) {
+        STD_TORCH_CHECK(
+            args.steps[b] <= table_steps,
+            op,
+            ": expected tables of at least ",
+            args.steps[b],
+            " steps, got ",
+            table_steps
+        );
+        total += static_cast<double>(args.steps[b]);
+    }
     const double work = 50.0 * total * static_cast<double>(args.rows * args.n * stages);
     const Executor executor = torch_executor(work);
     Workspace workspace(balance_law_workspace(args, executor));
@@ -209,10 +256,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> cavity(
         describe(shape_of(u))
     );
     const int64_t batch = u.size(0), n = u.size(2), m = n + 1;
-    const Field x(op, "u", u, {batch, m, n}), y(op, "v", v, {batch, n, m}),
-        l(op, "lid", lid, {batch}), nu(op, "viscosity", viscosity, {batch}),
-        step(op, "dt", dt, {batch});
-    const Tensor counts = step_counts(op, steps, batch);
+    const Field x(op, "u", u, {batch, m, n}, u), y(op, "v", v, {batch, n, m}, u),
+        l(op, "lid", lid, {batch}, u), nu(op, "viscosity", viscosity, {batch}, u),
+        step(op, "dt", dt, {batch}, u);
+    const Tensor counts = step_counts(op, steps, batch, u);
     Tensor u_out = allocate(u, {batch, m, n}), v_out = allocate(u, {batch, n, m});
     Tensor pressure = allocate(u, {batch, n, n}), uu = allocate(u, {batch, n, n}),
            vv = allocate(u, {batch, n, n});
@@ -245,4 +292,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> cavity(
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
     m.impl("balance_law", TORCH_BOX(&physcon::binding::balance_law));
     m.impl("cavity", TORCH_BOX(&physcon::binding::cavity));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(physcon_cuda, CUDA, m) {
+    m.impl("balance_law", TORCH_BOX(&physcon::binding::balance_law));
 }

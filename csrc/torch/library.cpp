@@ -97,16 +97,30 @@ void define_convolutions(Library& m) {
     );
 }
 
+template <typename Library>
+void define_finite_volumes(Library& m) {
+    // Finite volumes: a number of steps -> state, inner and outer flux integrals, source integrals,
+    // info.
+    m.def(
+        "balance_law(Tensor state, Tensor spacing, Tensor speed, Tensor diffusion, Tensor "
+        "inner_low, Tensor inner_high, Tensor outer_low, Tensor outer_high, Tensor edge_weights, "
+        "Tensor shapes, Tensor amplitudes, Tensor dt, Tensor steps, Tensor choices, int stages) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    );
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY(physcon_cuda, m) {
     define_conditioning(m);
     define_convolutions(m);
+    define_finite_volumes(m);
 }
 
 STABLE_TORCH_LIBRARY(physcon, m) {
     define_conditioning(m);
     define_convolutions(m);
+    define_finite_volumes(m);
     // Soft rows on three neighbouring cells, diagonal prior -> mean, variance, band, multipliers,
     // info.
     m.def(
@@ -150,14 +164,6 @@ STABLE_TORCH_LIBRARY(physcon, m) {
         "Tensor stencil_2, float[] period, bool activated, bool x_needed, bool weight_needed, bool "
         "skip_needed, bool bias_needed, bool gains_needed, bool values_needed) -> (Tensor, Tensor, "
         "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-    );
-    // Finite volumes: a number of steps -> state, inner and outer flux integrals, source integrals,
-    // info.
-    m.def(
-        "balance_law(Tensor state, Tensor spacing, Tensor speed, Tensor diffusion, Tensor "
-        "inner_low, Tensor inner_high, Tensor outer_low, Tensor outer_high, Tensor edge_weights, "
-        "Tensor shapes, Tensor amplitudes, Tensor dt, Tensor steps, Tensor choices, int stages) "
-        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
     // Lid-driven cavity: a number of steps -> u, v, then integrals: pressure, momentum fluxes.
     m.def(

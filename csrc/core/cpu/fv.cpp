@@ -210,35 +210,8 @@ class Item {
 
     // Edges.
 
-    /// Value on the face of an edge from its condition and the two cells next to it: a parabola
-    /// with the face value w and the averages u0, u1 has the outward slope (6 w - 7 u0 + u1)/(2h).
-    double face_value(const Edge& e, double g, double u0, double u1, double h) const {
-        switch (e.kind) {
-            case EdgeKind::value:
-                return g;
-            case EdgeKind::mixed:
-                return (g + e.b * (7 * u0 - u1) / (2 * h)) / (e.a + 3 * e.b / h);
-            default:
-                return u0;
-        }
-    }
-    /// Diffusive flux out of the domain. A given slope is used as it is: no flux at an insulated
-    /// edge, whatever k does there.
-    double outward_diffusion(
-        const Edge& e, double g, double w, double u0, double u1, double h
-    ) const {
-        if (e.kind == EdgeKind::value) {
-            return -(6 * k_.primitive(w) - 7 * k_.primitive(u0) + k_.primitive(u1)) / (2 * h);
-        }
-        if (e.kind == EdgeKind::mixed) {
-            return -k_.value(w) * (g - e.a * w) / e.b;
-        }
-        return 0;
-    }
     double edge_data(const Edge& e, int64_t stage, int64_t j) const {
-        const bool has =
-            e.kind == EdgeKind::value || e.kind == EdgeKind::mixed || e.kind == EdgeKind::flux;
-        return has ? e.at(b_, step_, stage, j) : 0.0;
+        return has_data(e) ? e.at(b_, step_, stage, j) : 0.0;
     }
 
     /// Fills the ghost cells of one line of cells: `first` is its cell next to the edge, `inward`
@@ -253,18 +226,11 @@ class Item {
         double h
     ) const {
         const double u0 = first[0], u1 = first[inward];
-        const double w = face_value(e, edge_data(e, stage, j), u0, u1, h);
+        const double w = edge_value(e, edge_data(e, stage, j), u0, u1, h);
+        const bool diffusive = a_.diffusivity != Diffusivity::none;
         for (int64_t k = 1; k <= ghosts; ++k) {
-            double& ghost = first[-k * inward];
-            if (e.kind == EdgeKind::periodic) {
-                ghost = last[-(k - 1) * inward];
-            } else if (e.kind == EdgeKind::outflow || e.kind == EdgeKind::flux) {
-                ghost = u0;
-            } else if (a_.diffusivity == Diffusivity::none) {
-                ghost = w;  // what flows in
-            } else {
-                ghost = 2 * w - first[(k - 1) * inward];
-            }
+            const double mirrored = first[(k - 1) * inward], opposite = last[-(k - 1) * inward];
+            first[-k * inward] = ghost_value(e.kind, diffusive, w, u0, mirrored, opposite);
         }
     }
     void fill_all_ghosts(double* v, int64_t stage) const {
@@ -306,12 +272,10 @@ class Item {
                 face += face_diffusion(pair[0], pair[1], h);
             }
         } else if (a_.diffusivity != Diffusivity::none && e.kind != EdgeKind::outflow) {
-            const double w = face_value(e, g, u0, u1, h);
+            const double w = edge_value(e, g, u0, u1, h);
             // With diffusion the value on the face is known, and so is what it transports.
-            const double transported = a_.transport == Transport::none     ? 0
-                                       : a_.transport == Transport::linear ? speed * w
-                                                                           : 0.5 * speed * w * w;
-            face = transported + outward * outward_diffusion(e, g, w, u0, u1, h);
+            face = known_transport(a_.transport, speed, w) +
+                   outward * outward_diffusion(k_, e, g, w, u0, u1, h);
         }
     }
     double face_diffusion(double left, double right, double h) const {
@@ -407,7 +371,7 @@ class Item {
         double* face = out.inner;
         double theta = 0;
         for (; front_ < l_.n; ++front_) {
-            theta = front_share(v, front_, g);
+            theta = share_of_cell(v, front_, g);
             if (theta < 1) {
                 break;
             }
@@ -426,22 +390,13 @@ class Item {
         if (front_ > 0) {
             face[front_] = k * (v[front_ - 1] - u_star) / ((0.5 + theta) * h);
         } else if (a_.edges[0].kind == EdgeKind::value) {
-            // d(theta^2)/dt = 4 k (g - u*) / ((g + u*) h^2), solved exactly: starts from nothing.
-            const double rise = 4 * k * larger(g - u_star, 0.0) / ((g + u_star) * h * h);
-            const double grown = __builtin_sqrt(theta * theta + rise * dt_);
-            face[0] = (grown - theta) * 0.5 * (g + u_star) * h / dt_;
+            face[0] = first_front_flux(k, u_star, g, theta, h, dt_);
         }
     }
-    /// theta of cell c: the positive root of (A + u*) theta^2 + (u* - 2 u) theta - u = 0, A the
-    /// average of the cell behind it.
-    double front_share(const double* v, int64_t c, double g) const {
-        const double u_star = k_.threshold(), u = v[c];
-        if (c == 0) {
-            return a_.edges[0].kind == EdgeKind::value ? 2 * u / (g + u_star)
-                                                       : (u >= u_star ? 1.0 : u / u_star);
-        }
-        const double sum = v[c - 1] + u_star, linear = 2 * u - u_star;
-        return (linear + __builtin_sqrt(linear * linear + 4 * sum * u)) / (2 * sum);
+    double share_of_cell(const double* v, int64_t c, double g) const {
+        const bool fixed = a_.edges[0].kind == EdgeKind::value;
+        return c == 0 ? first_front_share(k_.threshold(), fixed, g, v[0])
+                      : front_share(k_.threshold(), v[c - 1], v[c]);
     }
 
     // Steps. All of them end with finish(rates that made the step).
@@ -804,7 +759,7 @@ class Item {
             next -= 0.5 * ratio * k_.value(u1);
         } else if (e.kind == EdgeKind::mixed) {
             const double h = a_.inner_spacing;
-            const double w = face_value(e, edge_data(e, stage, 0), u0, u1, h);
+            const double w = edge_value(e, edge_data(e, stage, 0), u0, u1, h);
             // d flux/dw = a k/b; dw/du0, dw/du1 = 3.5, -0.5 times b/h over a + 3 b/h.
             const double slope = ratio * k_.value(w) * e.a / (e.a + 3 * e.b / h);
             diagonal += 3.5 * slope;

@@ -68,24 +68,9 @@ void diffusive_faces(
     const double inverse = 1 / spacing;
     sweep(count, [&](auto full, int64_t i, int lanes) {
         constexpr bool whole = decltype(full)::value;
-        const Real left = load(c + i - stride), right = load(c + i), zero = {};
-        Real drop;
-        if constexpr (average == FaceAverage::integral) {
-            drop = left - right;
-        } else {
-            const Real sum = left + right;
-            Real k = 0.5 * sum;
-            if constexpr (average != FaceAverage::arithmetic) {
-                const Real harmonic =
-                    sum > 0 ? 2 * left * right / (sum > 0 ? sum : zero + 1.0) : zero;
-                if constexpr (average == FaceAverage::harmonic) {
-                    k = harmonic;
-                } else {
-                    k = least(left, right) < 0.25 * most(left, right) ? k : harmonic;
-                }
-            }
-            drop = k * (load(u + i - stride) - load(u + i));
-        }
+        const Real drop = face_drop<average, Real>(
+            load(c + i - stride), load(c + i), load(u + i - stride), load(u + i)
+        );
         store_lanes<whole>(out + i, load_lanes<whole>(out + i, lanes) + drop * inverse, lanes);
     });
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "../condition.hpp"
+#include "../fv.hpp"
 
 namespace physcon::cuda {
 
@@ -49,6 +50,13 @@ template <typename T>
 const char* condition_disjoint(const DisjointArgs<T>& args, const Device& device);
 template <typename T>
 const char* condition_disjoint_backward(const DisjointBackwardArgs<T>& args, const Device& device);
+
+/// Finite-volume steps; memory where the arrays of an item leave shared memory. `table_steps`: how
+/// many steps the tables hold. An item that wants more comes back as NaN with info -1.
+std::size_t balance_law_workspace(const BalanceLawArgs& args);
+const char* balance_law(
+    const BalanceLawArgs& args, std::int64_t table_steps, const Device& device, void* workspace
+);
 
 /// Multiprocessors of a device, or 0 when it cannot be asked.
 int multiprocessors(int device) noexcept;

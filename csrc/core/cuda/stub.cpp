@@ -43,6 +43,13 @@ const char* condition_disjoint_backward(const DisjointBackwardArgs<T>&, const De
     return absent;
 }
 
+std::size_t balance_law_workspace(const BalanceLawArgs&) {
+    return 0;
+}
+const char* balance_law(const BalanceLawArgs&, std::int64_t, const Device&, void*) {
+    return absent;
+}
+
 #define PHYSCON_INSTANTIATE(T)                                                        \
     template std::size_t condition_workspace(const ConditionArgs<T>&, const Device&); \
     template const char* condition(const ConditionArgs<T>&, const Device&, void*);    \

@@ -32,6 +32,8 @@ const KernelRecord* kernel_records() noexcept {
         {"boundary_spectral_conv", "sm_90", nullptr, 0},
         {"boundary_spectral_conv_backward", "sm_80", nullptr, 0},
         {"boundary_spectral_conv_backward", "sm_90", nullptr, 0},
+        {"balance_law", "sm_80", nullptr, 0},
+        {"balance_law", "sm_90", nullptr, 0},
         {nullptr, nullptr, nullptr, 0},
     };
     return records;

@@ -91,7 +91,8 @@ def balance_law(
     if any(t.requires_grad for t in (state, speed, diffusion, dt)):
         raise ValueError(f"{_NAME}: expected arguments without gradients, got requires_grad=True")
     batch, rows, n = state.shape[0], state.shape[-2], state.shape[-1]
-    needed = (max(1, int(steps.max())) if batch else 1, stage_count(method))
+    # The length of the tables is theirs: asking a device for the number of steps would wait for it.
+    needed = (1, stage_count(method))
     packed = _pack(state, method, edges, needed)
     if shapes is None or amplitudes is None:
         shapes = state.new_empty((batch, 0, rows, n))
