@@ -153,6 +153,36 @@ def test_rows_hold_to_rounding_for_a_general_prior(n: int, r: int, dtype: torch.
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("n", [1, 15, 16, 70, 130, 200, 1024])
+def test_dense_results_are_symmetric_and_those_of_each_item_alone(
+    n: int, dtype: torch.dtype
+) -> None:
+    """Two items of 1024 points are written past the caches, one alone is not in float32."""
+    g = seeded("dense", n)
+    r = min(n, 5)
+    rows, mean = normal(g, r, n).to(dtype), normal(g, 2, n).to(dtype)
+    target, low = normal(g, 2, r).to(dtype), normal(g, 2, 3, n).to(dtype)
+    diagonal = positive(g, 2, n).to(dtype)
+    dense = torch.diag_embed(diagonal) + low.mT @ low
+    dense = (dense + dense.mT) / 2
+    for prior, op in (
+        (diagonal, lambda m, v, t: ops.condition_diagonal(m, v, rows, t, 0.125, covariance=True)),
+        (dense, lambda m, v, t: ops.condition_dense(m, v, rows, t, 0.125)),
+    ):
+        found = op(mean, prior, target).covariance
+        assert torch.equal(found, found.mT)
+        wide = prior.double() if prior.ndim == 3 else torch.diag_embed(prior.double())
+        cross = rows.double() @ wide
+        a = cross @ rows.double().T + 0.125 * torch.eye(r)
+        expected = wide - cross.mT @ torch.cholesky_solve(cross, torch.linalg.cholesky(a))
+        scale = wide.diagonal(dim1=-2, dim2=-1).sqrt()
+        error = (found - expected).abs() / (scale[:, :, None] * scale[:, None, :])
+        assert error.max() <= 200 * torch.finfo(dtype).eps
+        for i in range(2):
+            assert torch.equal(op(mean[i], prior[i], target[i]).covariance, found[i])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("n", "r"), [(1, 1), (5, 5), (1000, 37), (1_000_000, 1000)])
 def test_disjoint_rows_hold_to_rounding(n: int, r: int, dtype: torch.dtype) -> None:
     g = seeded("disjoint", n, r)

@@ -30,6 +30,10 @@ ConditionForward<T>::ConditionForward(
           args.covariance_out == nullptr
       ),
       lanes_(lower_ && !args.noise_is_matrix && rank_ >= 2 && rank_ <= lane_rank),
+      streamed_(
+          a_.batch * n_ * n_ * static_cast<int64_t>(sizeof(T)) >= streamed_bytes &&
+          n_ % width<T> == 0 && reinterpret_cast<std::uintptr_t>(a_.covariance_out) % 64 == 0
+      ),
       group_(group_size()),
       arena_(workspace) {
     const int64_t pr = padded_rank(rank_);
@@ -57,7 +61,7 @@ ConditionForward<T>::ConditionForward(
         state.dots = arena_.take<double>(dot_lanes(rank_));
         state.packed = arena_.take<double>(pr * pr);
         state.gain = arena_.take<double>(rank_);
-        state.four = arena_.take<T>(tile_rows * rank_);
+        state.downdate = arena_.take<T>(downdate_scratch<T>(rank_));
         state.points = arena_.take<T>(rank_ >= copied_rank ? rank_ * copied_points : 0);
         if (pairwise_) {
             state.group.rows = arena_.take<double>(rank_ * gram_run);
@@ -132,9 +136,10 @@ void ConditionForward<T>::items(State& s, int64_t first, int64_t count) const {
     each([&](State& one, int64_t b) {
         correct(one, b, over_chunks(one));
         if (a_.covariance_out != nullptr) {
-            for (int64_t i = 0; i < n_; i += tile_rows) {
-                covariance_rows(one, b, i);
+            for (int64_t part = 0; part < downdate_parts<T>(n_); ++part) {
+                covariance_part(one, b, part);
             }
+            covariance_diagonal(b);
         }
     });
 }
@@ -155,9 +160,8 @@ void ConditionForward<T>::item_in_chunks(int64_t b) const {
     over(chunks_, [&](State& s, int64_t c) { apply(s, b, c); });
     correct(states_[0], b, [&](auto&& body) { over(chunks_, body); });
     if (a_.covariance_out != nullptr) {
-        over((n_ + tile_rows - 1) / tile_rows, [&](State& s, int64_t i) {
-            covariance_rows(s, b, i * tile_rows);
-        });
+        over(downdate_parts<T>(n_), [&](State& s, int64_t part) { covariance_part(s, b, part); });
+        covariance_diagonal(b);
     }
 }
 

@@ -23,12 +23,18 @@ void ConditionForward<T>::cross_panel(State& s, int64_t b, int64_t panel) const 
 }
 
 template <typename T>
-void ConditionForward<T>::covariance_rows(State& s, int64_t b, int64_t i) const {
+void ConditionForward<T>::covariance_part(State& s, int64_t b, int64_t part) const {
     const T* base = a_.covariance.data == nullptr ? nullptr : a_.covariance.item(b);
     const T* factor = a_.factor_out + b * rank_ * n_;
     T* out = a_.covariance_out + b * n_ * n_;
-    downdate_rows(base, factor, factor, rank_, n_, i, s.four, out);
-    for (int64_t k = i; k < smaller<int64_t>(i + tile_rows, n_); ++k) {
+    downdate_part(base, factor, rank_, n_, part, streamed_, s.downdate, out);
+}
+
+/// The diagonal of S' is the variance, which does not suffer from cancellation.
+template <typename T>
+void ConditionForward<T>::covariance_diagonal(int64_t b) const {
+    T* out = a_.covariance_out + b * n_ * n_;
+    for (int64_t k = 0; k < n_; ++k) {
         out[k * (n_ + 1)] = a_.variance_out[b * n_ + k];
     }
 }

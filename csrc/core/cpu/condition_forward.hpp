@@ -20,6 +20,8 @@ namespace physcon::PHYSCON_ISA_NAMESPACE {
 // products of rows outgrow the cache.
 inline constexpr int64_t shared_items = 32;
 inline constexpr int64_t pairwise_rank = 16;
+// Dense results of this size in all leave the caches before anyone reads them.
+inline constexpr int64_t streamed_bytes = int64_t{8} << 20;
 inline constexpr int correction_limit = 6;
 inline constexpr int refinements =
     2;  // of alpha in the rank-sized system; the second serves ill-conditioned rows
@@ -53,7 +55,7 @@ class ConditionForward {
         T *diagonal, *left_packed;                       // dense prior only
         double* wide_mean;                               // float data only
         double *lanes, *dots, *packed, *gain, *systems;  // scratch of one thread
-        T *four, *points;
+        T *downdate, *points;
     };
     // Partial sums of a chunk: A, then G m; the correction passes reuse them for (high, low,
     // magnitude).
@@ -109,7 +111,8 @@ class ConditionForward {
     // Dense prior and dense result: condition_dense.hpp.
     void prepare_dense(State& s, int64_t b) const;
     void cross_panel(State& s, int64_t b, int64_t panel) const;
-    void covariance_rows(State& s, int64_t b, int64_t i) const;
+    void covariance_part(State& s, int64_t b, int64_t part) const;
+    void covariance_diagonal(int64_t b) const;
 
     // Pass 1, A and G m of a chunk: condition_sums.hpp.
     void gram(State& s, int64_t b, int64_t chunk) const;
@@ -172,6 +175,7 @@ class ConditionForward {
     const int64_t slots_;
     const bool pairwise_;  // rows shared by the batch: the products of rows are made once
     const bool lanes_;     // systems of several items at once
+    const bool streamed_;  // the dense result goes past the caches
     const int64_t group_;  // items handled together
     Arena arena_;
     State* states_ = nullptr;

@@ -2,6 +2,7 @@
 // The two products with an n x n matrix: C = left * matrix and out = base - left' right.
 #pragma once
 
+#include "shuffle.hpp"
 #include "tile.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
@@ -83,17 +84,17 @@ inline void multiply_panel(
     }
 }
 
-/// Four rows of out = base - left' right, from row i. `four` is scratch of 4 * rank.
+/// base[at ..] - sum; without a base it is zero.
+template <bool full, typename T>
+inline Vector<T> downdate(const T* base, Vector<T> sum, int64_t at, int live) {
+    return (base == nullptr ? Vector<T>{} : load_lanes<full>(base + at, live)) - sum;
+}
+
+/// Columns from `j` of four rows of out = base - left' left, from row i. `four` is scratch of
+/// 4 * rank.
 template <typename T>
 inline void downdate_rows(
-    const T* base,
-    const T* left,
-    const T* right,
-    int64_t rank,
-    int64_t n,
-    int64_t i,
-    T* four,
-    T* out
+    const T* base, const T* left, int64_t rank, int64_t n, int64_t i, int64_t j, T* four, T* out
 ) {
     const int64_t rows = smaller<int64_t>(tile_rows, n - i);
     for (int64_t k = 0; k < rank; ++k) {
@@ -101,15 +102,14 @@ inline void downdate_rows(
             four[k * tile_rows + r] = r < rows ? left[k * n + i + r] : T(0);
         }
     }
-    const auto columns = [&](auto vectors_tag, auto full_tag, int64_t j) {
-        constexpr int vectors = decltype(vectors_tag)::value;
-        constexpr bool full = decltype(full_tag)::value;
-        const int count = full ? width<T> : static_cast<int>(n - j);
+    each_tile<T>(j, n, [&](auto tag, auto full, int64_t at, int live) {
+        constexpr int vectors = decltype(tag)::value;
+        constexpr bool is_full = decltype(full)::value;
         Vector<T> sum[tile_rows][vectors] = {};
         for (int64_t k = 0; k < rank; ++k) {
             Vector<T> value[vectors];
             for (int v = 0; v < vectors; ++v) {
-                value[v] = load_lanes<full>(right + k * n + j + v * width<T>, count);
+                value[v] = load_lanes<is_full>(left + k * n + at + v * width<T>, live);
             }
             for (int r = 0; r < tile_rows; ++r) {
                 for (int v = 0; v < vectors; ++v) {
@@ -118,28 +118,119 @@ inline void downdate_rows(
             }
         }
         for (int64_t r = 0; r < rows; ++r) {
-            const int64_t at = (i + r) * n + j;
             for (int v = 0; v < vectors; ++v) {
-                const Vector<T> old = base == nullptr
-                                          ? Vector<T>{}
-                                          : load_lanes<full>(base + at + v * width<T>, count);
-                store_lanes<full>(out + at + v * width<T>, old - sum[r][v], count);
-                prefetch_to_write(out + at + v * width<T> + tile_rows * n);  // the next four rows
+                const int64_t to = (i + r) * n + at + v * width<T>;
+                store_lanes<is_full>(out + to, downdate<is_full>(base, sum[r][v], to, live), live);
             }
         }
+    });
+}
+
+/// One square tile of out = base - left' left and the tile that mirrors it, row i, column j >= i.
+/// `factor` holds the columns of `left` that belong to the rows.
+template <bool streamed, typename T>
+inline void downdate_tile(
+    const T* base,
+    const T* factor,
+    const T* left,
+    int64_t rank,
+    int64_t n,
+    int64_t i,
+    int64_t j,
+    T* out
+) {
+    constexpr int64_t side = width<T>;
+    Vector<T> sum[side] = {};
+    for (int64_t k = 0; k < rank; ++k) {
+        const Vector<T> value = load(left + k * n + j);
+        for (int64_t r = 0; r < side; ++r) {
+            sum[r] += factor[k * side + r] * value;
+        }
+    }
+    const auto put = [&](int64_t at, Vector<T> value) {
+        const Vector<T> result = downdate<true>(base, value, at, side);
+        if (streamed && i != j) {  // what is on the diagonal is written again
+            stream(out + at, result);
+        } else {
+            store(out + at, result);
+        }
     };
-    using Many = std::integral_constant<int, tile_vectors>;
-    using One = std::integral_constant<int, 1>;
-    int64_t j = 0;
-    for (; j + tile_vectors * width<T> <= n; j += tile_vectors * width<T>) {
-        columns(Many{}, std::true_type{}, j);
+    for (int64_t r = 0; r < side; ++r) {
+        if (!streamed) {
+            prefetch_to_write(out + (j + side + r) * n + i);  // the next tile's mirror image
+        }
+        put((i + r) * n + j, sum[r]);
     }
-    for (; j + width<T> <= n; j += width<T>) {
-        columns(One{}, std::true_type{}, j);
+    if (i == j) {
+        return;
     }
-    if (j < n) {
-        columns(One{}, std::false_type{}, j);
+    transpose<1, T>(sum);
+    for (int64_t r = 0; r < side; ++r) {
+        put((j + r) * n + i, sum[r]);
     }
+}
+
+/// Tiles per side of a block, whose mirror image then consists of runs of whole cache lines.
+inline constexpr int64_t block_tiles = 4;
+
+template <typename T>
+inline int64_t downdate_scratch(int64_t rank) {
+    return larger<int64_t>(tile_rows, block_tiles * width<T>) * rank;
+}
+
+/// How many parts of out = base - left' left may be computed at the same time.
+template <typename T>
+inline int64_t downdate_parts(int64_t n) {
+    const int64_t blocks = (n / width<T> + block_tiles - 1) / block_tiles;
+    return (blocks + 1) / 2 + 1;
+}
+
+/// Part of out = base - left' left: a row of blocks from the top and one from the bottom, which
+/// together are as long for every part; the last part is what tiles do not cover. `scratch` holds
+/// downdate_scratch<T>(rank) values. Results that no cache can hold are `streamed`, which needs
+/// rows of whole aligned vectors.
+template <typename T>
+inline void downdate_part(
+    const T* base,
+    const T* left,
+    int64_t rank,
+    int64_t n,
+    int64_t part,
+    bool streamed,
+    T* scratch,
+    T* out
+) {
+    constexpr int64_t side = width<T>, step = block_tiles * side;
+    const int64_t covered = n / side * side, blocks = (covered + step - 1) / step;
+    if (part == downdate_parts<T>(n) - 1) {
+        for (int64_t i = 0; i < n && covered < n; i += tile_rows) {
+            downdate_rows(base, left, rank, n, i, i < covered ? covered : 0, scratch, out);
+        }
+        return;
+    }
+    const int64_t rows[2] = {part, blocks - 1 - part};
+    for (int64_t which = 0; which < (rows[0] == rows[1] ? 1 : 2); ++which) {
+        const int64_t first = rows[which] * step, last = smaller(first + step, covered);
+        for (int64_t i = first; i < last; i += side) {
+            for (int64_t k = 0; k < rank; ++k) {
+                store(scratch + (i - first) * rank + k * side, load(left + k * n + i));
+            }
+        }
+        for (int64_t column = first; column < covered; column += step) {
+            const int64_t end = smaller(column + step, covered);
+            for (int64_t i = first; i < last; i += side) {
+                const T* factor = scratch + (i - first) * rank;
+                for (int64_t j = larger(column, i); j < end; j += side) {
+                    if (streamed) {
+                        downdate_tile<true>(base, factor, left, rank, n, i, j, out);
+                    } else {
+                        downdate_tile<false>(base, factor, left, rank, n, i, j, out);
+                    }
+                }
+            }
+        }
+    }
+    finish_streams();
 }
 
 }  // namespace physcon::PHYSCON_ISA_NAMESPACE
