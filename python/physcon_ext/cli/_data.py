@@ -120,7 +120,7 @@ def generate(
     rate = report.written / report.seconds
     print(
         f"{report.file}: {report.samples} samples, {_bytes(report.size)}; {report.written} written "
-        f"in {report.seconds:.1f} s, {rate:.0f} a second"
+        f"in {report.seconds:.1f} s, {rate:.3g} a second"
     )
 
 

@@ -208,13 +208,13 @@ def _edge_columns(problem: Problem, times: Tensor, side: int, path: str) -> list
 
 def _plane_record(problem: PlaneProblem, grid: Grid) -> list[Column]:
     (x, y), times, name = grid.faces, grid.times, problem.variable
-    averages = problem.cell_averages(times, x, y)
+    averages, fluxes = problem.averages_and_fluxes(times, x, y)
     kept: Attributes = {"kind": "cell_average", "location": "cells", "conserved": True}
     columns = [
         Column(f"/fields/{name}", averages, "cell averages", attributes=kept),
         *parameter_columns(problem),
     ]
-    for axis, flux in zip(AXES, problem.mean_fluxes(times, x, y), strict=False):
+    for axis, flux in zip(AXES, fluxes, strict=False):
         text = f"mean flux along {axis} over each interval"
         columns.append(Column(f"/fluxes/{name}/{axis}", flux, text))
     moments = times.unsqueeze(-1)

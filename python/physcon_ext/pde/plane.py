@@ -47,6 +47,11 @@ class PlaneProblem(Equation):
         """What has passed each face since some time, per unit of face: ``(k, nx + 1, ny)`` along x
         and ``(k, nx, ny + 1)`` along y."""
 
+    def _averages_and_passed(
+        self, t: Tensor, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        return self._averages(t, x, y), self._passed(t, x, y)
+
     @abstractmethod
     def _flux(self, t: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -140,6 +145,12 @@ class PlaneProblem(Equation):
             Conservation: the change of ``volume * average`` of every cell over an interval equals
             its length times what the fluxes bring in, to rounding.
         """
+        return self.averages_and_fluxes(times, x_edges, y_edges)[1]
+
+    def averages_and_fluxes(
+        self, times: Tensor, x_edges: Tensor, y_edges: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """:meth:`cell_averages` at all times, ``(k, nx, ny)``, and :meth:`mean_fluxes`, at once."""
         time, faces = self._time(times), self._faces(x_edges, y_edges)
         if time.ndim != 1 or time.numel() < 2 or not bool((time.diff() > 0).all()):
             raise ValueError(
@@ -147,8 +158,9 @@ class PlaneProblem(Equation):
                 f"least 2 times, got shape {tuple(time.shape)}"
             )
         time = time.reshape(-1, 1, 1)
-        along_x, along_y = self._passed(time, *faces)
-        return along_x.diff(dim=0) / time.diff(dim=0), along_y.diff(dim=0) / time.diff(dim=0)
+        averages, passed = self._averages_and_passed(time, *faces)
+        along_x, along_y = (amount.diff(dim=0) / time.diff(dim=0) for amount in passed)
+        return averages, (along_x, along_y)
 
     def mass(self, t: Tensor | float) -> Tensor:
         """Total ``b(t)``, the integral of the solution over the domain; shape of ``t``, float64."""

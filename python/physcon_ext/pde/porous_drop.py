@@ -117,7 +117,12 @@ class PorousDrop(PlaneProblem):
         return speed * x * values, speed * y * values
 
     def _averages(self, t: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        along_x, along_y = self._around(t, x, y)
+        return self._averages_from(self._around(t, x, y), t, x, y)
+
+    def _averages_from(
+        self, around: tuple[Tensor, Tensor], t: Tensor, x: Tensor, y: Tensor
+    ) -> Tensor:
+        along_x, along_y = around
         volume = x.diff().unsqueeze(1) * y.diff()
         amount = along_x.diff(dim=-2) + along_y.diff(dim=-1)
         near = [_distance(faces) for faces in (x, y)]
@@ -126,12 +131,20 @@ class PorousDrop(PlaneProblem):
         return torch.where(outside, 0.0, amount / volume).clamp_min(0)
 
     def _passed(self, t: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        along_x, along_y = self._around(t, x, y)
-        return -along_x / y.diff(), -along_y / x.diff().unsqueeze(1)
+        return self._averages_and_passed(t, x, y)[1]
+
+    def _averages_and_passed(
+        self, t: Tensor, x: Tensor, y: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        around = self._around(t, x, y)
+        passed = -around[0] / y.diff(), -around[1] / x.diff().unsqueeze(1)
+        return self._averages_from(around, t, x, y), passed
 
     def _around(self, t: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Integrals of the field with divergence u over the faces across x and across y."""
-        return self._through(t, x, y), self._through(t, y, x).transpose(-2, -1)
+        along_x = self._through(t, x, y)
+        along_y = along_x if torch.equal(x, y) else self._through(t, y, x)
+        return along_x, along_y.transpose(-2, -1)
 
     def _through(self, t: Tensor, at: Tensor, along: Tensor) -> Tensor:
         """Integrals over faces at ``at`` that reach from one of ``along`` to the next."""
