@@ -69,9 +69,7 @@ _BASELINES: dict[str, Layer] = {
 }
 
 
-def _entry(
-    batch: int, channels: int, size: tuple[int, ...], modes: tuple[int, ...], *, quick: bool = False
-) -> LayerEntry:
+def _entry(batch: int, channels: int, size: tuple[int, ...], modes: tuple[int, ...]) -> LayerEntry:
     kept = (*(2 * m for m in modes[:-1]), modes[-1])
 
     def setup(seed: int) -> tuple[Tensor, ...]:
@@ -102,12 +100,11 @@ def _entry(
             *(Baseline(name, "torch", layer) for name, layer in _BASELINES.items()),
             Baseline("our convolution", "own", our_parts),
         ),
-        quick=quick,
     )
 
 
 ENTRIES = [
-    _entry(20, 64, (1024,), (16,), quick=True),
+    _entry(20, 64, (1024,), (16,)),
     _entry(20, 64, (500,), (16,)),
     _entry(8, 64, (8192,), (16,)),
     _entry(20, 32, (64, 64), (12, 12)),
