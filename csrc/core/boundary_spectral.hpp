@@ -70,6 +70,27 @@ std::size_t correction_gain_workspace(const CorrectionGainArgs<T>& args, const E
 template <typename T>
 void correction_gain(const CorrectionGainArgs<T>& args, const Executor& executor, void* workspace);
 
+/// Gains of the published elimination, both ends, from the answers of `end_response` with in = out:
+/// with K_00, K_N0, K_0N the answers of channel 0 to a source in all channels (mode 0, real part),
+/// K = K_00, rho = K_0N / K and k = K_00 - K_N0 rho, small ones replaced by the tolerance,
+///
+///   d_0 = a_0 - (y_0 - rho y_N + K_0N a_N) / k,  d_N = a_N - (y_N + d_0 G) / K + slip (..)
+///
+/// where the slip adds (d_0 + a_0 - a_N) to d_N. The adjoint takes the gradient of the gains to
+/// that of the answers; a replaced number has the derivative 0.
+struct TwoStepGainArgs {
+    std::int64_t modes = 0, channels = 0, parts = 1;  ///< modes of the other axes
+    double tolerance = 0;
+    bool modulus = true;  ///< small means a small modulus; else negative numbers are small too
+    double slip = 0;
+    const double* response = nullptr;  ///< (D G A, modes, channels, channels, parts)
+    double* gain_out = nullptr;        ///< (modes, 4 channels, 2 channels, parts)
+    const double* gain_bar = nullptr;  ///< adjoint: the gradient of the gains
+    double* response_out = nullptr;    ///< adjoint: the gradient of the response
+};
+void two_step_gain(const TwoStepGainArgs& args, const Executor& executor);
+void two_step_gain_adjoint(const TwoStepGainArgs& args, const Executor& executor);
+
 /// Gains per axis: (modes of the other axes, 2 (in + out), 2 in, parts); null: not corrected.
 /// parts = 2 is complex, 1 real; with a single axis imaginary parts are not read.
 struct BoundaryGains {

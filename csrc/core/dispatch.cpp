@@ -105,12 +105,14 @@ PHYSCON_ENTRY_POINTS(PHYSCON_DECLARE)
     template result name(const Args<double>&, const Executor& PHYSCON_UNWRAP parameters);
 PHYSCON_ENTRY_POINTS(PHYSCON_DEFINE)
 
-// The solvers compute in double precision only.
+// The solvers and the published gains compute in double precision only.
 #define PHYSCON_SOLVERS(X)                                                   \
     X(std::size_t, balance_law_workspace, BalanceLawArgs, (), ())            \
     X(void, balance_law, BalanceLawArgs, (, void* workspace), (, workspace)) \
     X(std::size_t, cavity_workspace, CavityArgs, (), ())                     \
-    X(void, cavity, CavityArgs, (, void* workspace), (, workspace))
+    X(void, cavity, CavityArgs, (, void* workspace), (, workspace))          \
+    X(void, two_step_gain, TwoStepGainArgs, (), ())                          \
+    X(void, two_step_gain_adjoint, TwoStepGainArgs, (), ())
 
 #define PHYSCON_DECLARE_SOLVER(result, name, Args, parameters, arguments) \
     result name(const Args& args, const Executor& executor PHYSCON_UNWRAP parameters);

@@ -165,6 +165,13 @@ STABLE_TORCH_LIBRARY(physcon, m) {
         "skip_needed, bool bias_needed, bool gains_needed, bool values_needed) -> (Tensor, Tensor, "
         "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
+    // Gains of the published elimination from the blocks.
+    m.def("two_step_gain(Tensor response, float tolerance, bool modulus, float slip) -> Tensor");
+    // Its adjoint -> gradient of the blocks.
+    m.def(
+        "two_step_gain_backward(Tensor grad, Tensor response, float tolerance, bool modulus, float "
+        "slip) -> Tensor"
+    );
     // Lid-driven cavity: a number of steps -> u, v, then integrals: pressure, momentum fluxes.
     m.def(
         "cavity(Tensor u, Tensor v, Tensor lid, Tensor viscosity, Tensor dt, Tensor steps) -> "

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from physcon_ext import ops
 from physcon_ext.ops._autograd import transformed, unrecorded
+from physcon_ext.reference.two_step_gain import gain_of_steps
 
 
 Target: TypeAlias = Literal["joint", "left", "right"]
@@ -160,39 +161,23 @@ def scalar_gain(
     Returns:
         As `correction_gain`.
     """
-    g = response.across
     limit = clamp or Clamp(0.0)
-    column = response.blocks[:, 0, :, 0]
-    k00, kn0, k0n = (column if column.ndim == 2 else column[..., 0]).sum(-1).unbind()
-    first, last = limit(k00), limit(k00)
-    zero, one = torch.zeros_like(k00), torch.ones_like(k00)
-    nothing = torch.stack([zero, zero, zero, zero])
+    slip = 2.0 if index_slip else 0.0
+    if ends == (True, True) and limit.keep_sign:
+        return gain_of_steps(response.blocks, limit, slip)
     if ends == (True, True):
-        rho = k0n / last
-        pivot = limit(k00 - kn0 * rho)
-        seen = torch.stack([one, -k0n / pivot, -one / pivot, rho / pivot])
-        own = torch.stack([zero, one, zero, -one / last])
-        if index_slip:
-            own = own + 2 * seen + torch.stack([2 * one, -2 * one, zero, zero])
-        # Multiples of the identity for d_0 and d_N, and of G for d_N.
-        return _multiples(torch.stack([seen, own]), -seen / last, g)
-    left = torch.stack([one, zero, -one / first, zero]) if ends[0] else nothing
-    right = torch.stack([zero, one, zero, -one / last]) if ends[1] else nothing
-    return _multiples(torch.stack([left, right]), nothing, g)
-
-
-def _multiples(of_identity: Tensor, of_block: Tensor, block: Tensor) -> Tensor:
-    """Gains ``[c_0 1, c_1 1 + b G]``, four multiples below each other in either column.
-
-    Two products of matrices, so that the derivatives of the scalars are products as well.
-    """
-    c = block.shape[-1]
-    eye = torch.eye(c, dtype=of_identity.dtype, device=block.device).reshape(1, -1)
-    gain = (of_identity.reshape(-1, 1) @ eye).reshape(1, 2, 4, c, c).to(block.dtype)
-    moved = of_block.to(block.dtype)[:, None] @ block.reshape(-1, 1, c * c)
-    left, right = gain.expand(len(block), -1, -1, -1, -1).unbind(1)
-    right = right + moved.reshape(-1, 4, c, c)
-    return _as_real(torch.stack([left, right], 3).reshape(-1, 4 * c, 2 * c))
+        return ops.two_step_gain(
+            response.blocks, tolerance=float(limit.tolerance), modulus=limit.modulus, slip=slip
+        )
+    d = response.same
+    pivot = limit(d[0, :, 0].real.sum())
+    moved = torch.eye(d.shape[-1], dtype=d.dtype, device=d.device).expand_as(d)
+    nothing = torch.zeros_like(d)
+    if ends[0]:
+        column = torch.cat([moved, nothing, -moved / pivot, nothing], -2)
+        return _as_real(torch.cat([column, torch.zeros_like(column)], -1))
+    column = torch.cat([nothing, moved, nothing, -moved / pivot], -2)
+    return _as_real(torch.cat([torch.zeros_like(column), column], -1))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from physcon_ext.ops.condition_disjoint import condition_disjoint
 from physcon_ext.ops.end_response import end_response
 from physcon_ext.ops.fno_block import fno_block
 from physcon_ext.ops.spectral_conv import spectral_conv
+from physcon_ext.ops.two_step_gain import two_step_gain
 from physcon_ext.reference.balance_law import Advanced, EdgeTable, Method
 from physcon_ext.reference.cavity import CavityStep
 from physcon_ext.reference.results import Conditioned, ConditionedBanded
@@ -40,6 +41,7 @@ __all__ = [
     "end_response",
     "fno_block",
     "spectral_conv",
+    "two_step_gain",
 ]
 
 _cuda.register()

@@ -39,6 +39,8 @@ COMPOSITE_OPS = (
     "boundary_spectral_conv_backward",
     "end_response",
     "end_response_backward",
+    "two_step_gain",
+    "two_step_gain_backward",
     "balance_law",
     "cavity",
     "fno_block",

@@ -20,6 +20,7 @@ from physcon_ext.reference.fno_block import fno_block
 from physcon_ext.reference.results import Conditioned, ConditionedBanded
 from physcon_ext.reference.row_system import RowStatus
 from physcon_ext.reference.spectral_conv import spectral_conv
+from physcon_ext.reference.two_step_gain import two_step_gain
 
 
 __all__ = [
@@ -39,4 +40,5 @@ __all__ = [
     "end_response",
     "fno_block",
     "spectral_conv",
+    "two_step_gain",
 ]

@@ -31,6 +31,7 @@ from physcon_ext.ops.composite.disjoint import condition_disjoint, condition_dis
 from physcon_ext.ops.composite.end_response import end_response, end_response_backward
 from physcon_ext.ops.composite.finite_volume import balance_law, cavity
 from physcon_ext.ops.composite.spectral import spectral_conv, spectral_conv_backward
+from physcon_ext.ops.composite.two_step_gain import two_step_gain, two_step_gain_backward
 
 
 def _owned(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,6 +69,8 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
         boundary_spectral_conv_backward,
         end_response,
         end_response_backward,
+        two_step_gain,
+        two_step_gain_backward,
         balance_law,
         cavity,
         fno_block,
