@@ -13,7 +13,8 @@ from physcon_ext import ops, reference
 
 # (N, M, period): 1-D to 3-D; odd, even, prime, one point; all modes, one mode, Nyquist; P > N
 # integer and not, even and odd; several vectors of points and of wavenumbers; multiples of 16 whose
-# sixteenth is whole vectors, is not, is several blocks of them, lies partly beyond the line
+# sixteenth is whole vectors, is not, is several blocks of them, lies partly beyond the line; few
+# points, and few wavenumbers of not many points
 GRIDS: list[tuple[tuple[int, ...], tuple[int, ...], float | tuple[float, ...] | None]] = [
     ((1,), (1,), None),
     ((2,), (2,), None),
@@ -32,6 +33,8 @@ GRIDS: list[tuple[tuple[int, ...], tuple[int, ...], float | tuple[float, ...] | 
     ((208,), (30,), None),
     ((1104,), (37,), None),
     ((395,), (12,), 1040.0),
+    ((25,), (13,), None),
+    ((117,), (4,), 150.5),
     ((12, 10), (12, 6), None),
     ((13, 9), (6, 3), (16.0, 9.0)),
     ((31, 34), (12, 18), (38.5, 34.0)),
@@ -232,6 +235,7 @@ def test_zero_padding_equals_a_longer_period(path: str) -> None:
         ((300,), (21,)),
         ((1024,), (130,)),
         ((1104,), (29,)),
+        ((25,), (13,)),
         ((40, 36), (8, 9)),
         ((8, 9, 10), (4, 4, 3)),
     ],

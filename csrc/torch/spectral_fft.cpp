@@ -128,23 +128,23 @@ template Tensor fft_synthesis(const SpectralCall&, const double*, int64_t, bool,
 
 namespace {
 
-// The choice, measured in single precision (double follows): sums over kept wavenumbers cost
-// `work`, in multiply-adds; whole transforms cost `rate` times points times log2(points).
-constexpr double rate_one_axis = 5, rate_more_axes = 7;
+// The choice, measured in single precision (double follows), in multiply-adds per line.
 
 /// How much slower whole transforms are for lengths that are not made of small primes, and odd
 /// ones.
 double length_factor(int64_t n) {
     int64_t rest = n;
-    for (const int64_t prime : {2, 3, 5}) {
+    bool few = true;
+    for (const int64_t prime : {2, 3, 5, 7, 11, 13}) {
         while (rest % prime == 0) {
             rest /= prime;
+            few = few && prime <= 5;
         }
     }
-    if (rest > 11) {
+    if (rest > 1) {
         return 8;
     }
-    return n % 2 != 0 ? 3 : rest > 1 ? 2 : 1;
+    return n % 2 != 0 ? 3 : few ? 1 : 2;
 }
 /// Vectors of fewer bytes slow the sums down more than the transforms, which have their own.
 double isa_factor() {
@@ -158,7 +158,32 @@ double isa_factor() {
     }
 }
 
+/// Points that remain after folding once (any period) or twice (even periods).
+double folded_points(const SpectralGrid& grid, int axis) {
+    const auto n = static_cast<double>(grid.size[axis]);
+    const double p = grid.period[axis];
+    return std::fmod(p, 2.0) == 0 ? std::min(n / 2, p / 4 + 1) : n / 2 + 1;
+}
+
+bool line_fft_is_cheaper(const SpectralGrid& grid) {
+    const double p = grid.period[2];
+    const auto m = static_cast<double>(grid.modes[2]);
+    const auto period = static_cast<int64_t>(p);
+    // Two steps for multiples of 16: a fixed number of operations per point, then the sums.
+    const double points = std::ceil(p / 256) * 256;
+    const double work =
+        period % 16 == 0 ? points * (4.5 + m / 5) + 46 * m : 2 * folded_points(grid, 2) * m;
+    const bool power = (period & (period - 1)) == 0;
+    const double whole = 3500 + (power ? 40 : 50) * p * length_factor(period);
+    return work > isa_factor() * whole && p > 256;  // below, whole transforms never won
+}
+
+constexpr double rate_more_axes = 7;  // times points times log2(points)
+
 bool fft_is_cheaper(const SpectralGrid& grid) {
+    if (grid.axes == 1) {
+        return line_fft_is_cheaper(grid);
+    }
     double work = 0, lines = 1, columns = 1, points = 1, factor = 1;
     for (int axis = 0; axis < 3; ++axis) {
         columns *= static_cast<double>(grid.size[axis]);
@@ -166,17 +191,15 @@ bool fft_is_cheaper(const SpectralGrid& grid) {
     for (int axis = 3 - grid.axes; axis < 3; ++axis) {
         const double n = static_cast<double>(grid.size[axis]), p = grid.period[axis];
         const double m = static_cast<double>(grid.modes[axis]);
-        // Points that remain after folding once (any period) or twice (even periods).
-        const double folded = std::fmod(p, 2.0) == 0 ? std::min(n / 2, p / 4 + 1) : n / 2 + 1;
+        const double folded = folded_points(grid, axis);
         columns /= n;
         work += axis == 2 ? lines * 2 * folded * m : lines * (m + 1) * folded * columns;
         lines *= m + 1;
         points *= p;
         factor = std::max(factor, length_factor(static_cast<int64_t>(p)));
     }
-    const double rate = grid.axes == 1 ? rate_one_axis : rate_more_axes;
-    return work > rate * isa_factor() * factor * points * std::log2(points + 1) &&
-           points > 256;  // below, whole transforms never won
+    return work > rate_more_axes * isa_factor() * factor * points * std::log2(points + 1) &&
+           points > 256;
 }
 
 }  // namespace

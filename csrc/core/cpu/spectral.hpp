@@ -58,6 +58,9 @@ CosineSine cosine_sine(double j, double period);
 /// Whether the last axis is transformed in two steps, see spectral_split.hpp.
 template <typename T>
 bool is_split(const SpectralGrid& grid);
+/// Whether it is the only one and has few points, see spectral_short.hpp.
+template <typename T>
+bool is_short(const SpectralGrid& grid);
 
 /// The tables of a grid inside the caller's memory. `half` marks sums over points: a point that is
 /// its own mirror image (t = 0, or t = P/4 when folded twice) is met twice there and counts half.
@@ -66,7 +69,10 @@ struct SpectralTables {
     T* weights;    ///< (m) h_k of the last axis, times 1 / P of all others
     T* analysis;   ///< last axis, half: for each vector of k, each q: cosines, sines
     T* synthesis;  ///< last axis: for each vector of q, each k: cosines, sines
-    T* split;      ///< the only axis in two steps: for each k, each vector of q; null if not cut
+    // The only axis of a grid, or null: in two steps, for each k, each vector of q; few points.
+    T* split;
+    T* short_analysis;
+    T* short_synthesis;
     T* cosine[2];  ///< other axes: (M / 2 + 1, points)
     T* sine[2];    ///< the same
     T* half_cosine[2];

@@ -38,7 +38,7 @@ class Exchange {
         if (args_.items_out != nullptr) {
             run_indices(executor_, args_.rows, [&](int64_t, int64_t row) {
                 T* item = args_.items_out + 2 * row * item_;
-                for (int64_t i = 0; i < 2 * item_; ++i) {
+                for (int64_t i = g.axes == 1 ? 2 * g.modes[2] : 0; i < 2 * item_; ++i) {
                     item[i] = 0;
                 }
             });
@@ -63,7 +63,7 @@ class Exchange {
 
   private:
     static constexpr int side = width<T> / 2;
-    static constexpr int64_t rows_at_once = 64;
+    static constexpr int64_t rows_at_once = 64, phases_at_once = 32;
 
     int64_t factor_size() const {
         return round_up(2 * args_.grid.modes[2], width<T>);
@@ -104,8 +104,16 @@ class Exchange {
         };
         const CosineSine others = product(signed_phase(0, k0), signed_phase(1, k1));
         const double volume = g.period[0] * g.period[1] * g.period[2];
+        // Angles add up: one exact phase per run and those within the first run.
+        CosineSine within[phases_at_once], before = {};
+        for (int64_t k = 0; k < smaller(phases_at_once, g.modes[2]); ++k) {
+            within[k] = phase(2, k);
+        }
         for (int64_t k = 0; k < g.modes[2]; ++k) {
-            const CosineSine z = product(others, phase(2, k));
+            if (k % phases_at_once == 0) {
+                before = product(others, phase(2, k));
+            }
+            const CosineSine z = product(before, within[k % phases_at_once]);
             const bool single = k == 0 || 2 * static_cast<double>(k) == g.period[2];
             const double count = single ? 1 : 2;
             // The inverse transform counts every wavenumber and its mirror.

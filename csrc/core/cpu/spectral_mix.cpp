@@ -30,6 +30,7 @@ struct ComplexProduct {
     T* out;  ///< (rows, columns)
     int64_t out_row;
     int64_t rows, steps, columns;
+    const T* ahead;  ///< what the next product reads, as much as `right`, is asked for meanwhile
 };
 
 template <Conjugate which, int rows, int vectors, bool full, typename T>
@@ -38,9 +39,11 @@ inline void product_tile(const ComplexProduct<T>& p, int64_t row, int64_t column
     const int count = full ? width<T> : static_cast<int>(p.columns - column);
     const T* left = p.left + row * p.left_row;
     const T* right = p.right + column;
+    const T* ahead = p.ahead + column * p.steps;
     for (int64_t k = 0; k < p.steps; ++k, left += p.left_step, right += p.right_step) {
         Vector<T> b[vectors];
-        for (int v = 0; v < vectors; ++v) {
+        for (int v = 0; v < vectors; ++v, ahead += width<T>) {
+            prefetch(ahead);
             b[v] = load_lanes<full>(right + v * width<T>, count);
         }
         for (int r = 0; r < rows; ++r) {
@@ -70,25 +73,58 @@ inline void product_tile(const ComplexProduct<T>& p, int64_t row, int64_t column
     }
 }
 
-template <Conjugate which, int vectors, bool full, typename T>
-inline void product_columns(const ComplexProduct<T>& p, int64_t column) {
-    for_tiles<most_rows>(p.rows, [&](auto tag, int64_t row) {
-        product_tile<which, decltype(tag)::value, vectors, full>(p, row, column);
-    });
-}
-
-template <Conjugate which, typename T>
-void complex_product(const ComplexProduct<T>& p) {
+/// Calls body(vectors, full, column) for the columns: whole tiles, whole vectors, the rest.
+template <typename T, typename Body>
+inline void for_strips(const ComplexProduct<T>& p, Body&& body) {
+    using Most = std::integral_constant<int, most_vectors>;
+    using One = std::integral_constant<int, 1>;
     int64_t column = 0;
     for (; column + most_vectors * width<T> <= p.columns; column += most_vectors * width<T>) {
-        product_columns<which, most_vectors, true>(p, column);
+        body(Most{}, std::true_type{}, column);
     }
     for (; column + width<T> <= p.columns; column += width<T>) {
-        product_columns<which, 1, true>(p, column);
+        body(One{}, std::true_type{}, column);
     }
     if (column < p.columns) {
-        product_columns<which, 1, false>(p, column);
+        body(One{}, std::false_type{}, column);
     }
+}
+
+/// A strip of `right` serves all rows while it is in cache; the product of a conjugate is larger
+/// than its factors and is written in the order of memory.
+template <Conjugate which, typename T>
+void complex_product(const ComplexProduct<T>& p) {
+    const auto tile = [&](auto rows, int64_t row, auto vectors, auto full, int64_t column) {
+        product_tile<which, decltype(rows)::value, decltype(vectors)::value, decltype(full)::value>(
+            p, row, column
+        );
+    };
+    if constexpr (which == Conjugate::left) {
+        for_tiles<most_rows>(p.rows, [&](auto rows, int64_t row) {
+            for_strips(p, [&](auto vectors, auto full, int64_t column) {
+                tile(rows, row, vectors, full, column);
+            });
+        });
+    } else {
+        for_strips(p, [&](auto vectors, auto full, int64_t column) {
+            for_tiles<most_rows>(p.rows, [&](auto rows, int64_t row) {
+                tile(rows, row, vectors, full, column);
+            });
+        });
+    }
+}
+
+/// A single channel: the one weight times a row of the batch.
+template <Conjugate which, typename T>
+void scale_row(const T* weight, const T* row, int64_t batch, T* out) {
+    ComplexProduct<T> p = {};
+    p.left = weight;
+    p.right = row;
+    p.out = out;
+    p.columns = 2 * batch;
+    p.ahead = row + p.columns;
+    p.rows = p.steps = 1;
+    complex_product<which>(p);
 }
 
 /// w' of one mode: (out, in) from (in, out), in squares that are turned in registers.
@@ -125,6 +161,12 @@ std::size_t mix(const SpectralMixArgs<T>& a, const Executor& executor, void* wor
     }
     run_indices(executor, a.modes, [&](int64_t, int64_t k) {
         ComplexProduct<T> p = {};
+        if (a.in == 1 && a.out == 1) {
+            scale_row<Conjugate::none>(
+                a.weight + 2 * k, a.input + 2 * k * a.batch, a.batch, a.output + 2 * k * a.batch
+            );
+            return;
+        }
         p.left = a.input + 2 * k * a.batch * a.in;
         p.left_row = 2 * a.in;
         p.left_step = 2;
@@ -133,6 +175,7 @@ std::size_t mix(const SpectralMixArgs<T>& a, const Executor& executor, void* wor
         p.out = a.output + 2 * k * a.batch * a.out;
         p.rows = a.batch;
         p.steps = a.in;
+        p.ahead = p.right + 2 * a.in * a.out;
         complex_product<Conjugate::none>(p);
     });
     return 1;
@@ -149,7 +192,10 @@ std::size_t mix_adjoint(const SpectralMixArgs<T>& a, const Executor& executor, v
     run_indices(executor, a.modes, [&](int64_t slot, int64_t k) {
         const T* upstream = a.upstream + 2 * k * a.batch * a.out;
         ComplexProduct<T> p = {};
-        if (a.input_gradient != nullptr) {
+        if (a.input_gradient != nullptr && a.in == 1 && a.out == 1) {
+            T* to = a.input_gradient + 2 * k * a.batch;
+            scale_row<Conjugate::left>(a.weight + 2 * k, upstream, a.batch, to);
+        } else if (a.input_gradient != nullptr) {
             T* across = turned + slot * 2 * a.in * a.out;
             transpose_weight(a.weight + 2 * k * a.in * a.out, a.in, a.out, across);
             p.left = upstream;
@@ -160,6 +206,7 @@ std::size_t mix_adjoint(const SpectralMixArgs<T>& a, const Executor& executor, v
             p.out = a.input_gradient + 2 * k * a.batch * a.in;
             p.rows = a.batch;
             p.steps = a.out;
+            p.ahead = a.weight + 2 * (k + 1) * a.in * a.out;
             complex_product<Conjugate::right>(p);
         }
         if (a.weight_gradient != nullptr) {
@@ -171,6 +218,7 @@ std::size_t mix_adjoint(const SpectralMixArgs<T>& a, const Executor& executor, v
             p.out = a.weight_gradient + 2 * k * a.in * a.out;
             p.rows = a.in;
             p.steps = a.batch;
+            p.ahead = upstream + 2 * a.batch * a.out;
             complex_product<Conjugate::left>(p);
         }
     });

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tables of the transforms: every angle is reduced exactly and every entry rounded once.
+#include "spectral_short.hpp"
 #include "spectral_split.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
@@ -34,6 +35,10 @@ SpectralTables<T> find_tables(const SpectralGrid& grid, void* base) {
     if (is_split<T>(grid)) {
         t.split = arena.take<T>(m * 2 * round_up(split_step(grid), width<T>));
     }
+    if (is_short<T>(grid)) {
+        t.short_analysis = arena.take<T>(grid.size[2] * round_up(2 * m, width<T>));
+        t.short_synthesis = arena.take<T>(m * 2 * round_up(grid.size[2], width<T>));
+    }
     for (int axis = 3 - grid.axes; axis < 2; ++axis) {
         const int64_t count =
             (grid.modes[axis] / 2 + 1) * fold_axis(grid.size[axis], grid.period[axis]).points;
@@ -63,6 +68,63 @@ bool is_split(const SpectralGrid& grid) {
     }
     return 4 * period / radix >= 3 * int64_t{width<T>};
 }
+
+template <typename T>
+bool is_short(const SpectralGrid& grid) {
+    const bool few = grid.modes[2] <= short_lines<T>;
+    const int64_t most = few ? short_points_few : short_points;
+    return grid.axes == 1 && grid.size[2] <= most && !is_split<T>(grid);
+}
+
+namespace {
+
+/// Of the angle w_k (q - c) of the last axis.
+CosineSine about_centre(const SpectralGrid& grid, int64_t k, int64_t q) {
+    const int64_t twice = 2 * q - (grid.size[2] - 1);
+    const auto turns = static_cast<double>(k * (twice < 0 ? -twice : twice));
+    CosineSine value = cosine_sine(turns, grid.period[2]);
+    value.sine = twice < 0 ? -value.sine : value.sine;
+    return value;
+}
+
+template <typename T>
+void fill_split(const SpectralGrid& grid, const Executor& executor, T* split) {
+    const int64_t step = split_step(grid), lanes = width<T>;
+    const int64_t padded = round_up(step, lanes);
+    run_indices(executor, grid.modes[2], [&](int64_t, int64_t k) {
+        for (int64_t q = 0; q < padded; ++q) {
+            const CosineSine value = q < step ? about_centre(grid, k, q) : CosineSine{0, 0};
+            T* to = split + (k * padded + q / lanes * lanes) * 2 + q % lanes;
+            to[0] = static_cast<T>(value.cosine);
+            to[lanes] = static_cast<T>(value.sine);
+        }
+    });
+}
+
+template <typename T>
+void fill_short(const SpectralGrid& grid, T* analysis, T* synthesis) {
+    const int64_t modes = round_up(2 * grid.modes[2], width<T>);
+    const int64_t points = round_up(grid.size[2], width<T>);
+    for (int64_t q = 0; q < points; ++q) {
+        for (int64_t k = 0; 2 * k < modes; ++k) {
+            CosineSine value = {0, 0};
+            if (q < grid.size[2] && k < grid.modes[2]) {
+                value = about_centre(grid, k, q);
+            }
+            const T cosine = static_cast<T>(value.cosine), minus = static_cast<T>(-value.sine);
+            if (q < grid.size[2]) {
+                analysis[q * modes + 2 * k] = cosine;
+                analysis[q * modes + 2 * k + 1] = minus;
+            }
+            if (k < grid.modes[2]) {
+                synthesis[2 * k * points + q] = cosine;
+                synthesis[(2 * k + 1) * points + q] = minus;
+            }
+        }
+    }
+}
+
+}  // namespace
 
 template <typename T>
 std::size_t spectral_tables_size(const SpectralTablesArgs<T>& args, const Executor&) {
@@ -112,22 +174,10 @@ void spectral_tables(const SpectralTablesArgs<T>& args, const Executor& executor
         });
     }
     if (is_split<T>(grid)) {
-        const int64_t step = split_step(grid), lanes = width<T>;
-        const int64_t padded = round_up(step, lanes);
-        run_indices(executor, grid.modes[2], [&](int64_t, int64_t k) {
-            for (int64_t q = 0; q < padded; ++q) {
-                CosineSine value = {0, 0};
-                if (q < step) {
-                    const int64_t twice = 2 * q - (grid.size[2] - 1);
-                    const auto turns = static_cast<double>(k * (twice < 0 ? -twice : twice));
-                    value = cosine_sine(turns, grid.period[2]);
-                    value.sine = twice < 0 ? -value.sine : value.sine;
-                }
-                T* to = t.split + (k * padded + q / lanes * lanes) * 2 + q % lanes;
-                to[0] = static_cast<T>(value.cosine);
-                to[lanes] = static_cast<T>(value.sine);
-            }
-        });
+        fill_split(grid, executor, t.split);
+    }
+    if (is_short<T>(grid)) {
+        fill_short(grid, t.short_analysis, t.short_synthesis);
     }
     const double others = grid.period[0] * grid.period[1];
     for (int64_t k = 0; k < grid.modes[2]; ++k) {
@@ -137,6 +187,7 @@ void spectral_tables(const SpectralTablesArgs<T>& args, const Executor& executor
 }
 
 #define PHYSCON_INSTANTIATE(T)                                                                   \
+    template bool is_short<T>(const SpectralGrid&);                                              \
     template bool is_split<T>(const SpectralGrid&);                                              \
     template SpectralTables<T> find_tables<T>(const SpectralGrid&, void*);                       \
     template std::size_t spectral_tables_size<T>(const SpectralTablesArgs<T>&, const Executor&); \

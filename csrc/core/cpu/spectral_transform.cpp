@@ -5,6 +5,7 @@
 // two steps where the period allows it.
 #include "spectral_lines.hpp"
 #include "spectral_rows.hpp"
+#include "spectral_short.hpp"
 #include "spectral_split.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
@@ -98,6 +99,7 @@ class Transform {
           tables_(find_tables<T>(args.grid, const_cast<T*>(args.tables))),
           lines_(lines_of(args.grid, tables_)),
           split_(split_of(args.grid, tables_)),
+          short_(short_of(args.grid, tables_)),
           line_(2 * lines_.padded),
           arena_(workspace) {
         const SpectralGrid& g = args.grid;
@@ -106,6 +108,9 @@ class Transform {
         int64_t packed = packed_group, inner = 0, outer = 0, middle = 0, planar = group_lines;
         if (is_split<T>(g)) {
             packed = larger(packed, split_.scratch());
+        }
+        if (is_short<T>(g)) {
+            packed = larger(packed, short_.scratch());
         }
         if (axes_ >= 2) {
             rows1_ = rows_of(g, tables_, 1);
@@ -152,6 +157,10 @@ class Transform {
                 analyse_in_steps(s.packed, row, count);
                 return;
             }
+            if (short_.analysis != nullptr) {
+                analyse_few(row, count);
+                return;
+            }
             if (axes_ == 1) {
                 const T* x = args_.values + row * n2_;
                 analyse_group(lines_, x, n2_, count, s.packed, s.planar);
@@ -174,6 +183,10 @@ class Transform {
                 synthesise_in_steps(s.packed, row, count);
                 return;
             }
+            if (short_.synthesis != nullptr) {
+                synthesise_few(s.packed, row, count);
+                return;
+            }
             if (axes_ == 1) {
                 gather(s.planar, line_, row, count);
                 T* y = args_.values_out + row * n2_;
@@ -192,6 +205,24 @@ class Transform {
     bool streamed() const {
         const int64_t values = args_.rows * point_count(args_.grid);
         return values * static_cast<int64_t>(sizeof(T)) > streamed_bytes;
+    }
+    void analyse_few(int64_t row, int64_t count) const {
+        const T* factors = args_.weighted ? tables_.weights : nullptr;
+        for (int64_t r = row; r < row + count; r += short_lines<T>) {
+            const int64_t lines = smaller<int64_t>(short_lines<T>, row + count - r);
+            const T* x = args_.values + r * n2_;
+            T* to = args_.spectrum_out + 2 * r;
+            analyse_short(short_, x, n2_, lines, factors, to, 2 * args_.rows);
+        }
+    }
+    void synthesise_few(T* work, int64_t row, int64_t count) const {
+        const T* factors = args_.weighted ? tables_.weights : nullptr;
+        for (int64_t r = row; r < row + count; r += short_lines<T>) {
+            const int64_t lines = smaller<int64_t>(short_lines<T>, row + count - r);
+            const T* from = args_.spectrum + 2 * r;
+            T* y = args_.values_out + r * n2_;
+            synthesise_short(short_, from, 2 * args_.rows, factors, lines, work, n2_, y);
+        }
     }
     void analyse_in_steps(T* work, int64_t row, int64_t count) const {
         const T* factors = args_.weighted ? tables_.weights : nullptr;
@@ -347,6 +378,7 @@ class Transform {
     SpectralTables<T> tables_;
     Lines<T> lines_;
     Split<T> split_;
+    Short<T> short_;
     int64_t line_;  ///< a transformed line: 2 padded
     Rows<T> rows0_ = {}, rows1_ = {};
     int64_t n2_ = 0, n2_padded_ = 0, plane_padded_ = 0, item_modes_ = 0, items_ = 1;
