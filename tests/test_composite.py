@@ -33,6 +33,7 @@ from op_suite import (
     spd,
     upstream,
 )
+from physcon_ext.ops import _cuda
 from physcon_ext.ops._cuda import COMPOSITE_OPS
 from physcon_ext.ops.composite import COMPOSITES
 
@@ -252,3 +253,27 @@ def test_memory_is_linear_in_the_number_of_points(dtype: torch.dtype) -> None:
         with Largest() as mode:
             COMPOSITES["condition_diagonal"](*(t.to(dtype) for t in data), True, False)
         assert mode.elements <= 6 * r * n
+
+
+@pytest.mark.parametrize(
+    ("capability", "kernel"), [((7, 5), False), ((8, 0), True), ((9, 0), True), ((12, 0), False)]
+)
+def test_an_architecture_without_a_record_runs_the_composite(
+    capability: tuple[int, int], kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(_cuda, "runs", lambda record: True)
+    record = _cuda._record.__wrapped__("condition_diagonal", 0)
+    assert (record is not None) == kernel
+
+
+def test_a_kernel_that_is_not_verified_runs_on_request_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_cuda._C, "build_info", lambda: {"cuda": True})
+    for mode in ("verified", "all", "none"):
+        monkeypatch.setattr(_cuda, "mode", lambda mode=mode: mode)
+        runs = [_cuda.runs({"verified": v}) for v in (None, "revision")]
+        assert (
+            runs == {"verified": [False, True], "all": [True, True], "none": [False, False]}[mode]
+        )

@@ -24,6 +24,10 @@ from op_suite import (
     fields,
     gradients,
 )
+from physcon_ext import ops
+from physcon_ext.ops import EdgeTable, Method
+from test_fv_cavity import random_flow
+from test_ops_balance_law import problem
 
 
 pytestmark = pytest.mark.cuda
@@ -112,6 +116,49 @@ def test_nothing_waits_for_the_device(op: Op) -> None:
         op.call(**arguments)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+LAWS = [
+    (Method(transport="burgers", scheme="weno5", integrator="ssprk3"), ("periodic",) * 4, 5),
+    (Method(transport="linear", scheme="mc", integrator="ssprk2"), ("value", "outflow") * 2, 1),
+    (Method(diffusivity="power", average="modified"), ("value", "mixed") * 2, 5),
+    (Method(diffusivity="constant", integrator="rkl2", stages=5), ("value", "flux") * 2, 4),
+    (Method(diffusivity="constant", integrator="verlet"), ("value", "mixed") * 2, 4),
+    (Method(diffusivity="power", integrator="tr_bdf2"), ("value", "mixed") * 2, 1),
+    (Method(diffusivity="constant", integrator="backward_euler"), ("periodic",) * 4, 1),
+]
+
+
+def law_on_device(arguments: Arguments) -> Arguments:
+    edges = [
+        EdgeTable(e.kind, None if e.values is None else e.values.cuda(), e.a, e.b)
+        for e in arguments["edges"]
+    ]
+    return {**on_device(arguments), "edges": edges}
+
+
+@pytest.mark.parametrize(("method", "kinds", "rows"), LAWS)
+def test_finite_volume_steps_equal_those_of_the_cpu(
+    method: Method, kinds: tuple[str, ...], rows: int
+) -> None:
+    arguments = problem(method, kinds, rows=rows, n=70)
+    expected, found = (ops.balance_law(**a) for a in (arguments, law_on_device(arguments)))
+    again = ops.balance_law(**law_on_device(arguments))
+    for i, (a, b, c) in enumerate(zip(found, expected, again, strict=True)):
+        assert torch.equal(a, c), i
+        a, b = (t.sum(2) if i == 0 else t for t in (a.cpu(), b))
+        if b.numel():
+            assert float((a - b).abs().max()) <= 1e-11 * max(1.0, float(b.abs().max())), i
+
+
+def test_cavity_steps_equal_those_of_the_cpu() -> None:
+    arguments = random_flow(3, 20)
+    expected, found = (ops.cavity(**a) for a in (arguments, on_device(arguments)))
+    for name, a, b in zip(found._fields, found, expected, strict=True):
+        a = a.cpu()
+        if name == "pressure":  # up to a constant
+            a, b = (p - p.mean((1, 2), keepdim=True) for p in (a, b))
+        assert float((a - b).abs().max()) <= 1e-12, name
 
 
 def test_mixed_devices_are_an_error() -> None:

@@ -96,7 +96,8 @@ def calls() -> str:
             ops.boundary_spectral_conv(
                 *leaf, gains, period=grid[2], values=values, stencils=stencils
             ).sum().backward()
-        kernel = torch.randn(4, 2, 2, 2, requires_grad=True)
+        x, kernel = torch.randn(2, 2, 9), torch.randn(4, 2, 2, 2, requires_grad=True)
+        ops.fno_block(x, kernel, torch.eye(2), torch.ones(2)).sum().backward()
         end_response(kernel, 0, sizes=[9], period=[9]).blocks.sum().backward()
         u, values, stencils = faces.problem((6, 7))
         ops.assign_faces(u.requires_grad_(), values, stencils).sum().backward()
