@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -129,3 +130,49 @@ def test_every_kernel_has_a_small_case(monkeypatch: pytest.MonkeyPatch) -> None:
         for case in gpu_cases.small(torch.float32):
             case.run()
     assert {r["op"] for r in _cuda.table()} <= {name for name, _ in calls.seen}
+
+
+def test_every_row_of_the_benchmark_is_measured_and_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With small arrays on the CPU and a clock that stands still."""
+    on_the_cpu(monkeypatch)
+    full = gpu_cases.problem
+
+    def problem(batch: int, n: int, r: int, dtype: Any, device: str) -> Any:
+        return full(min(batch, 3), min(n, 40), min(r, 3), dtype, "cpu")
+
+    def timed(call: Any, inputs: Any, *, graph: bool) -> list[float]:
+        for arguments in inputs[:1]:
+            call(*arguments)
+        return [2.0 if graph else 3.0] * gpu_check.ROUNDS
+
+    def dense_problem() -> Any:
+        mean, variance, rows, target, noise = problem(3, 40, 3, torch.float32, "cpu")
+        return mean, variance.diag_embed() + 0.1, rows, target, noise
+
+    monkeypatch.setattr(gpu_cases, "problem", problem)
+    monkeypatch.setattr(gpu_cases, "_dense_problem", dense_problem)
+    monkeypatch.setattr(gpu_check, "timed", timed)
+    rates = {"copy_tb_s": 4.0, "matmul_float32_tflop_s": 50.0}
+    monkeypatch.setattr(gpu_check, "ceilings", lambda: rates)
+    device = SimpleNamespace(L2_cache_size=1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: device)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch, "compile", lambda call, dynamic: call)
+    written: list[dict[str, Any]] = []
+    gpu_check.benchmark(lambda **line: written.append(line))
+    entries = [line["entry"] for line in written if "entry" in line]
+    assert written[0] == {"ceilings": rates} and "slowest" in written[-1]
+    assert len(entries) == len(list(gpu_cases.benchmarks()))
+    for entry in entries:
+        label = (entry["op"], entry["shape"], entry["pass"])
+        texts = [v for k, v in entry.items() if k.endswith("_us") and isinstance(v, str)]
+        assert not texts, (*label, texts)
+        assert max(entry["error"], entry["baseline_error"]) < 1e-3, label
+        assert all(entry.get(bar) is not None for bar in entry["bars"]), label
+    bars = {name for entry in entries for name in entry["bars"]}
+    assert bars == {"ratio_torch_graph", "ratio_published", "floor_fraction"}
+    json.dumps(written)
+    report = {"stages": [{"name": "benchmark", "seconds": 1.0, "ok": True}], "entries": entries}
+    assert gpu_check.table(report).count("MISSED") > 0
