@@ -98,7 +98,8 @@ def calls() -> str:
             ).sum().backward()
         x, kernel = torch.randn(2, 2, 9), torch.randn(4, 2, 2, 2, requires_grad=True)
         ops.fno_block(x, kernel, torch.eye(2), torch.ones(2)).sum().backward()
-        end_response(kernel, 0, sizes=[9], period=[9]).blocks.sum().backward()
+        blocks = end_response(kernel, 0, sizes=[9], period=[9]).blocks
+        (ops.two_step_gain(blocks).sum() + blocks.sum()).backward()
         u, values, stencils = faces.problem((6, 7))
         ops.assign_faces(u.requires_grad_(), values, stencils).sum().backward()
         ops.balance_law(**problem(Method(transport="linear"), ("periodic",) * 4, rows=4, sources=1))
