@@ -59,6 +59,7 @@ class BenchmarkEntry:
         compiled: Thread count to formulations wrapped in ``torch.compile``.
         bytes_moved: Least traffic of the forward pass, reads plus writes.
         flops: Least arithmetic of the forward pass.
+        aim: Ratio to the best plain PyTorch that the forward pass should have, if one is set.
         passes: What is timed: ``"forward"``, ``"forward+backward"``.
         quick: Whether ``--quick`` includes it.
     """
@@ -83,6 +84,7 @@ class BenchmarkEntry:
     flops: int
     passes: tuple[str, ...] = ("forward", "forward+backward")
     quick: bool = False
+    aim: float | None = None
 
 
 def backward_of(

@@ -66,6 +66,19 @@ def _ratio(entry: dict[str, Any], kind: str) -> str:
     return f"{_factor(low)} ({_factor(middle)})"
 
 
+def _aim(entry: dict[str, Any]) -> str:
+    """The ratio to plain PyTorch aimed at, and the highest that anything can have.
+
+    At the floor the ratio is that of the PyTorch time to the floor: what lies above cannot be had.
+    """
+    best, floor = entry["baselines"].get("torch"), entry["floor_us"]
+    if best is None or floor is None:
+        return "-"
+    limit = f"{_factor(best[clock(entry)]['min'] / floor)}x"
+    aim = entry.get("aim")
+    return f"({limit})" if aim is None else f"{_factor(aim)}x ({limit})"
+
+
 def _factor(ratio: float) -> str:
     """Three digits without an exponent."""
     return f"{ratio:.0f}" if ratio >= 100.0 else f"{ratio:.3g}"
@@ -74,7 +87,7 @@ def _factor(ratio: float) -> str:
 def rows(result: Result) -> tuple[list[str], list[list[str]]]:
     """Return the header and the rows of the terminal table, one row per entry, pass, threads."""
     header = ["shape (B, N, r)", "pass", "thr", "ours", "/ published", "/ torch", "/ compiled"]
-    header += ["/ plain op", "floor", "best torch"]
+    header += ["/ plain op", "floor", "aim (limit)", "best torch"]
     table = []
     for entry in result["entries"]:
         best = entry["baselines"].get("torch")
@@ -87,6 +100,7 @@ def rows(result: Result) -> tuple[list[str], list[list[str]]]:
                 _time(entry["ours"][clock(entry)]["min"]),
                 *(_ratio(entry, kind) for kind in (*_KINDS, "own")),
                 "-" if fraction is None else f"{100 * fraction:.0f} %",
+                _aim(entry),
                 "-" if best is None else best["name"],
             ]
         )
@@ -116,7 +130,7 @@ def show(result: Result) -> None:
     else:
         pretty = Table(title=title, title_justify="left")
         for i, name in enumerate(header):
-            pretty.add_column(name, justify="left" if i in (0, 1, 9) else "right", no_wrap=i > 0)
+            pretty.add_column(name, justify="left" if i in (0, 1, 10) else "right", no_wrap=i > 0)
         for row in table:
             pretty.add_row(*row)
         console = Console()
@@ -127,6 +141,7 @@ def show(result: Result) -> None:
     print(
         "time; two threads: wall time. floor: share of max(traffic, arithmetic) at the rates below."
     )
+    print("aim (limit): ratio to PyTorch aimed at, and the ratio that a result at the floor has.")
     for rate in result["rates"]:
         print("  " + _rates(rate))
     for line in memory_lines(result):
@@ -239,8 +254,8 @@ def readme_table(result: Result) -> str:
     if cells:
         lines += [
             "| B, N, r | result | time | published dense | PyTorch, eager | `torch.compile` "
-            "| floor |",
-            "| --- | --- | --- | --- | --- | --- | --- |",
+            "| floor | aim (limit) |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
         ]
     for passes in cells.values():
         forward, both = passes.get("forward"), passes.get("forward+backward")
@@ -254,7 +269,9 @@ def readme_table(result: Result) -> str:
         time = _time(forward["ours"]["cpu_us"]["min"])
         floor = f"{100 * forward['floor_fraction']:.0f} %"
         name = f"{shape['batch']}, {shape['n']}, {shape['rows']}{per_item}"
-        lines.append(f"| {name} | {kind} | {time} | {' | '.join(ratios)} | {floor} |")
+        lines.append(
+            f"| {name} | {kind} | {time} | {' | '.join(ratios)} | {floor} | {_aim(forward)} |"
+        )
     if layers:
         lines += [
             "| layer (B, C, N, modes) | time | published procedure | PyTorch, eager | plain op |",
@@ -273,7 +290,9 @@ def readme_table(result: Result) -> str:
         f"{result['torch']}, revision {result['revision'][:10]}. A dash: the dense form needs tens "
         "of gigabytes, or the baseline does not exist. Floor: share of the time that the least "
         "traffic at the speed of a plain copy of as many bytes, or the least arithmetic at "
-        f"{one['matmul_float32_GFLOPps']:.0f} GFLOP/s, would take. All figures: "
+        f"{one['matmul_float32_GFLOPps']:.0f} GFLOP/s, would take. "
+        "Aim: the forward ratio to PyTorch that was wanted; limit: the ratio that a result at the "
+        "floor would have, which nothing can exceed. All figures: "
         f"`bench/results/{result['machine']}.json`; measure your own with `make bench`.",
     ]
     return "\n".join(lines)

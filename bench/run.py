@@ -226,6 +226,7 @@ def measure_entry(
         "flops": None,
         "floor_us": None,
         "floor_fraction": None,
+        "aim": None if backward else entry.aim,
     }
     if not backward:
         copy = 1e6 * min(getattr(everyone[-1], which))

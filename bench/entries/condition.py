@@ -66,6 +66,7 @@ def _entry(
     dense_prior: bool = False,
     gradients: tuple[str, ...] = ("mean", "prior"),
     quick: bool = False,
+    aim: float | None = None,
 ) -> BenchmarkEntry:
     def setup(seed: int) -> Inputs:
         generator = torch.Generator().manual_seed(seed)
@@ -128,24 +129,25 @@ def _entry(
         flops=batch * arithmetic,
         passes=("forward+backward",) if "rows" in gradients else ("forward", "forward+backward"),
         quick=quick,
+        aim=aim,
     )
 
 
 ENTRIES = [
-    _entry(201, 201, 1, shared=False, quick=True),
-    _entry(8, 1024, 32, quick=True),
-    _entry(10_000, 201, 1),
-    _entry(10_000, 201, 1, shared=False),
-    _entry(64, 200, 8, quick=True),
-    _entry(64, 200, 8, shared=False),
-    _entry(1000, 1024, 8),
-    _entry(1000, 1024, 8, shared=False),
-    _entry(64, 10_000, 16),
-    _entry(64, 10_000, 16, shared=False),
-    _entry(1, 100_000, 64),
-    _entry(16, 512, 16, output="covariance", quick=True),
-    _entry(8, 1024, 32, output="covariance"),
-    _entry(256, 512, 16, output="covariance", dense_prior=True),
+    _entry(201, 201, 1, shared=False, quick=True, aim=5.0),
+    _entry(8, 1024, 32, quick=True, aim=5.0),
+    _entry(10_000, 201, 1, aim=5.0),
+    _entry(10_000, 201, 1, shared=False, aim=5.0),
+    _entry(64, 200, 8, quick=True, aim=4.0),
+    _entry(64, 200, 8, shared=False, aim=4.0),
+    _entry(1000, 1024, 8, aim=5.0),
+    _entry(1000, 1024, 8, shared=False, aim=5.0),
+    _entry(64, 10_000, 16, aim=8.0),
+    _entry(64, 10_000, 16, shared=False, aim=8.0),
+    _entry(1, 100_000, 64, aim=4.0),
+    _entry(16, 512, 16, output="covariance", quick=True, aim=1.5),
+    _entry(8, 1024, 32, output="covariance", aim=1.5),
+    _entry(256, 512, 16, output="covariance", dense_prior=True, aim=1.2),
     _entry(201, 201, 1, shared=False, gradients=("mean", "prior", "rows")),
     _entry(64, 200, 8, gradients=("mean", "prior", "rows")),
 ]
