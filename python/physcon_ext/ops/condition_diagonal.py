@@ -93,6 +93,14 @@ def fit(
             f"{op}: expected rows to have shape (..., r, n), r >= 1, got {tuple(rows.shape)}"
         )
     n, r = mean.shape[-1], rows.shape[-2]
+    batch = mean.shape[:-1]
+    if (
+        target.shape == (*batch, r)
+        and noise.shape == target.shape
+        and rows.shape in ((r, n), (*batch, r, n))
+        and all(value.shape == mean.shape for value in points.values())
+    ):
+        return [mean, *points.values(), rows, target, noise]  # nothing to expand
     matrix = noise.ndim == target.ndim + 1
     if noise.ndim == 0:
         noise = noise.expand(target.shape)
