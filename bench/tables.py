@@ -31,6 +31,7 @@ def _table(path: Path) -> str:
         ("entries", report.readme_table),
         ("ns_per_cell_step", _finite_volume),
         ("models", _trained_models),
+        ("sweep", _sweep),
     ):
         if key in record:
             return show(record)
@@ -67,6 +68,21 @@ def _trained_models(record: dict[str, Any]) -> str:
         error = ", ".join(f"{100 * seed['relative_l2']:.2f} %" for seed in seeds)
         slope = ", ".join(f"{seed['slope_error_left']:.1g}" for seed in seeds)
         text.append(f"| {names[model]} | {error} | {slope} |")
+    return "\n".join(text)
+
+
+def _sweep(record: dict[str, Any]) -> str:
+    """Ratios to the fastest plain PyTorch over random shapes, per pass."""
+    points, limit = record["sweep"], record["limit"]
+    text = [
+        f"| {len(points)} random shapes, {record['dtype']} | least | median | below {limit}x |",
+        "| --- | --- | --- | --- |",
+    ]
+    for mode in points[0]["ratio"]:
+        ratios = sorted(point["ratio"][mode] for point in points)
+        below = sum(ratio < limit for ratio in ratios)
+        middle = ratios[len(ratios) // 2]
+        text.append(f"| {mode} | {ratios[0]:.2f}x | {middle:.2f}x | {below} |")
     return "\n".join(text)
 
 
