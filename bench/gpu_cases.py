@@ -465,6 +465,9 @@ def benchmarks() -> Iterator[Benchmark]:
             flops=(1 if factor == 1 else 3) * 4.0 * 256 * 512 * 512 * 16,
             errors=_errors(wrap(_dense_to_dense), wrap(sensible_dense)),
         )
+    from bench import gpu_convolutions
+
+    yield from gpu_convolutions.benchmarks()
 
 
 def _dense_problem() -> Tensors:

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls of the convolutions and of face rules as bytes for ``cuda_shim/spectral_driver.cpp``."""
+"""Calls of the convolutions and of face rules as bytes for ``cuda_shim/spectral_driver.cpp``.
+
+``pointwise`` is not an op of its own but what ``fno_block`` adds to its convolution: arguments
+``(x, convolution, skip, bias, values, stencils, dims, activated)``, adjoint ``(grad, field, x,
+values, stencils, dims, activated)`` with ``activated`` 0, 1 or 2: keep what it saw.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +28,8 @@ OPS = {
     "assign_faces_backward": 3,
     "boundary_spectral_conv": 4,
     "boundary_spectral_conv_backward": 5,
+    "pointwise": 6,
+    "pointwise_backward": 7,
 }
 Shape = tuple[int, ...]
 
@@ -79,12 +86,22 @@ def _encode(call: Call) -> simt.Encoded:
     gains: tuple[Tensor, ...] = ()
     values: tuple[Tensor, ...] = ()
     stencils: tuple[Tensor, ...] = ()
-    if "faces" in call.op:
+    activated = 0
+    if "pointwise" in call.op:
+        at = 3 if back else 4
+        values, stencils, d, activated = a[at : at + 3], a[at + 3 : at + 6], a[at + 6], a[at + 7]
+        size = tuple(first.shape[-d:])
+        x, y = (a[2], first) if back else a[:2]
+        pair = (x.shape[-d - 1], y.shape[-d - 1])
+        batch = tuple(x.shape[: -d - 1])
+        s = _Sizes(batch, pair, size, (1,) * d, tuple(map(float, size)))
+        inputs: list[Tensor] = list(a[:at])
+    elif "faces" in call.op:
         values, stencils, d = a[1:4], a[4:7], a[7]
         size = tuple(first.shape[-d:])
         lead = tuple(first.shape[:-d])
         s = _Sizes(lead[:-1], (lead[-1], lead[-1]), size, (1,) * d, tuple(map(float, size)))
-        inputs: list[Tensor] = [first]
+        inputs = [first]
     else:
         if "boundary" in call.op:
             at = 4 if back else 2
@@ -106,9 +123,9 @@ def _encode(call: Call) -> simt.Encoded:
         )
     one = (1,) * (3 - d)
     header = struct.pack(
-        "<16q3d36q",
+        "<17q3d36q",
         *(OPS[call.op], dtype == double, call.seed, call.skip, call.multiprocessors, call.major),
-        *(d, math.prod(s.batch), *s.channels),
+        *(d, math.prod(s.batch), *s.channels, activated),
         *(*one, *s.size, *one, *s.modes),
         *(*one, *s.period),
         *(_padded(gains, d, lambda g: (g.shape[3],), 1)),
@@ -145,6 +162,12 @@ def _outputs(
             return [(y, dtype)]
         case "assign_faces_backward":
             return [(y, dtype), *data]
+        case "pointwise":
+            return [(y, dtype)] * (2 if call.arguments[-1] == 2 else 1)
+        case "pointwise_backward":
+            passed_on = not call.arguments[-1] and not any(v.numel() for v in values)
+            grad = ((0,), dtype) if passed_on else (y, dtype)
+            return [grad, ((c_in, c_out), dtype), ((c_out,), dtype), *data]
         case "boundary_spectral_conv":
             parts = 1 if len(s.size) == 1 else 2
             others = sum(math.prod(s.modes) // s.modes[i] for i, g in enumerate(gains) if g.numel())

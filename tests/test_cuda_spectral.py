@@ -7,6 +7,7 @@ with the kernels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor
 import simt_driver as simt
 import simt_spectral as spectral
 from op_suite import deviation, normal, seeded
+from physcon_ext.ops._faces import assign_by_formula, prescribed
 from physcon_ext.ops.composite import COMPOSITES
 from simt_spectral import Call
 
@@ -241,8 +243,8 @@ def test_corrected_lines_equal_the_oracle(fibers: Path, major: int, dtype: torch
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_corrected_lines_with_any_number_of_channels(fibers: Path, dtype: torch.dtype) -> None:
     calls = []
-    for batch, c_in, c_out in CHANNELS:
-        calls += corrected((16,), (3,), None, dtype, batch=batch, channels=(c_in, c_out))
+    for batch, c_in, c_out in (((1,), 33, 1), ((), 1, 17), ((2, 3), 5, 9)):
+        calls += corrected((16,), (2,), None, dtype, batch=batch, channels=(c_in, c_out))
     calls += corrected((16,), (3,), None, dtype, axes=())
     check(fibers, calls)
 
@@ -265,6 +267,59 @@ def test_corrected_grids_equal_the_oracle(fibers: Path, dtype: torch.dtype) -> N
     for i, (size, modes, period, axes) in enumerate(CORRECTED_GRIDS):
         calls += corrected(size, modes, period, dtype, kind=i % 4, axes=axes, parts=1 + i % 2)
     check(fibers, calls)
+
+
+# ---- what a Fourier layer adds -------------------------------------------------------------------
+
+
+def layer(x: Tensor, z: Tensor, skip: Tensor, bias: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    """Output and what the activation saw, by formula."""
+    values, stencils, d, activated = rest[:3], rest[3:6], rest[6], rest[7]
+    u = z + torch.einsum("...ip,io->...op", x.flatten(-d), skip).reshape(z.shape)
+    u = assign_by_formula(u + bias.reshape(-1, *(1,) * d), values, stencils, d)
+    if not activated:
+        return u, u
+    return torch.where(prescribed(stencils, z.shape[-d:]), u, torch.nn.functional.gelu(u)), u
+
+
+LAYERS = [((), (33,), 1, 1), ((2,), (70,), 5, 3), ((3,), (9, 7), 33, 2), ((1,), (4, 3, 5), 2, 65)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_layers_equal_the_formula_and_its_gradients(fibers: Path, dtype: torch.dtype) -> None:
+    calls, expected = [], []
+    for i, (batch, size, c_in, c_out) in enumerate(LAYERS):
+        for activated, kind in ((0, i), (1, i + 1), (2, i + 2)):
+            g, d = seeded("layer", i, activated), len(size)
+            x, z, grad = (normal(g, *batch, c, *size) for c in (c_in, c_out, c_out))
+            skip, bias = normal(g, c_in, c_out) / c_in, normal(g, c_out)
+            values, stencils = rules(g, batch, c_out, size, kind)
+            leaves = [t.to(dtype) for t in (x, z, skip, bias, *values)]
+            rest = (*stencils, d, activated)
+            exact = [t.double().requires_grad_() for t in leaves]
+            y, u = layer(*exact, *rest)
+            calls.append(Call("pointwise", (*leaves, *rest), 1 + 20 * i))
+            expected.append([y, u][: 2 if activated == 2 else 1])
+            given = (grad.to(dtype), u.detach().to(dtype), leaves[0], *leaves[4:], *rest)
+            calls.append(Call("pointwise_backward", given, 1 + 20 * i))
+            found = torch.autograd.grad(y, exact[1:], grad.to(dtype).double(), allow_unused=True)
+            gradients = [f for f in found if f is not None and f.numel()]
+            faces = any(v.numel() for v in values)
+            expected.append(gradients if activated or faces else gradients[1:])
+    for call, answer, values in zip(calls, spectral.run(fibers, calls), expected, strict=True):
+        for a, b in zip(filled(answer.outputs), values, strict=True):
+            error = deviation(a, b.detach(), torch.ones(1))
+            assert error <= LIMIT[dtype], (call.op, a.shape, error)
+
+
+def test_the_tail_of_the_activation_keeps_its_relative_accuracy(fibers: Path) -> None:
+    z = torch.linspace(-12, 6, 400).reshape(1, 1, -1)
+    nothing, none = torch.empty(0), torch.empty(0, dtype=torch.float64)
+    zero, bias = torch.zeros(1, 1), torch.zeros(1)
+    rest = (*[nothing] * 3, *[none] * 3, 1, 1)
+    (answer,) = spectral.run(fibers, [Call("pointwise", (z, z, zero, bias, *rest))])
+    exact = 0.5 * z.double() * torch.special.erfc(-z.double() / math.sqrt(2))
+    assert ((answer.outputs[0].double() - exact) / exact).abs().max() <= 2e-6
 
 
 def test_no_two_threads_race(threads: Path) -> None:

@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <tuple>
 
-#include "core/pointwise.hpp"
+#include "core/cuda/pointwise_entry.hpp"
+#include "torch/cuda.hpp"
 #include "torch/faces.hpp"
 #include "torch/spectral.hpp"
 
@@ -66,8 +67,15 @@ void set_sizes(const Block& block, Args& args) {
     args.out = block.call.out;
     std::copy(block.call.grid.size, block.call.grid.size + 3, args.size);
 }
+/// On the device of `like`.
 template <typename T>
-void run_pointwise(const Block& block, const PointwiseArgs<T>& args) {
+void run_pointwise(const Block& block, const PointwiseArgs<T>& args, const Tensor& like) {
+    if (like.is_cuda()) {
+        CudaCall device(block.call.op, like);
+        void* memory = device.workspace(cuda::pointwise_workspace(args, device.device()));
+        device.check(cuda::pointwise(args, device.device(), memory));
+        return;
+    }
     const Executor executor = torch_executor(block.work());
     Workspace workspace(pointwise_workspace(args, executor));
     pointwise(args, executor, workspace.data());
@@ -140,7 +148,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fno_block(
         block.faces.set(args.rule);
         args.field = field.mutable_data_ptr<scalar_t>();
         args.output = y.mutable_data_ptr<scalar_t>();
-        run_pointwise(block, args);
+        run_pointwise(block, args, x);
     });
     return {y, kept ? field : nothing, spectrum, shifts};
 }
@@ -237,6 +245,13 @@ Gradients fno_block_backward(
         args.field_out = passed_on ? nullptr : field_grad.mutable_data_ptr<scalar_t>();
         args.skip_out = skip_needed ? skip_out.mutable_data_ptr<scalar_t>() : nullptr;
         args.bias_out = bias_needed ? bias_out.mutable_data_ptr<scalar_t>() : nullptr;
+        if (grad.is_cuda()) {
+            CudaCall device(call.op, grad);
+            void* memory =
+                device.workspace(cuda::pointwise_backward_workspace(args, device.device()));
+            device.check(cuda::pointwise_backward(args, device.device(), memory));
+            return;
+        }
         const Executor executor = torch_executor(block.work());
         Workspace workspace(pointwise_backward_workspace(args, executor));
         pointwise_backward(args, executor, workspace.data());
@@ -291,7 +306,7 @@ Gradients fno_block_backward(
             args.x = field_grad.const_data_ptr<scalar_t>();
             args.skip = {block.skip.const_data_ptr<scalar_t>(), call.out, 1};
             args.field = args.output = x_out.mutable_data_ptr<scalar_t>();
-            run_pointwise(block, args);
+            run_pointwise(block, args, grad);
         });
     }
     return {
@@ -312,6 +327,11 @@ Gradients fno_block_backward(
 }  // namespace physcon::binding
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
+    m.impl("fno_block", TORCH_BOX(&physcon::binding::fno_block));
+    m.impl("fno_block_backward", TORCH_BOX(&physcon::binding::fno_block_backward));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(physcon_cuda, CUDA, m) {
     m.impl("fno_block", TORCH_BOX(&physcon::binding::fno_block));
     m.impl("fno_block_backward", TORCH_BOX(&physcon::binding::fno_block_backward));
 }

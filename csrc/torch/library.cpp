@@ -95,6 +95,25 @@ void define_convolutions(Library& m) {
         "bool x_needed, bool weight_needed, bool gains_needed, bool values_needed) -> (Tensor, "
         "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
+    // Fourier layer: convolution (corrected where there are gains), skip, bias, faces, gelu -> y,
+    // what the activation saw, spectrum of x, record of the corrections; the second and the last
+    // may be empty.
+    m.def(
+        "fno_block(Tensor x, Tensor weight, Tensor skip, Tensor bias, Tensor gain_0, Tensor "
+        "gain_1, Tensor gain_2, Tensor values_0, Tensor values_1, Tensor values_2, Tensor "
+        "stencil_0, Tensor stencil_1, Tensor stencil_2, float[] period, bool activated, bool keep) "
+        "-> (Tensor, Tensor, Tensor, Tensor)"
+    );
+    // Its adjoint -> gradients of x, weight, skip, bias, the gains and the values; an empty field
+    // is computed anew.
+    m.def(
+        "fno_block_backward(Tensor grad, Tensor field, Tensor spectrum, Tensor shifts, Tensor x, "
+        "Tensor weight, Tensor skip, Tensor bias, Tensor gain_0, Tensor gain_1, Tensor gain_2, "
+        "Tensor values_0, Tensor values_1, Tensor values_2, Tensor stencil_0, Tensor stencil_1, "
+        "Tensor stencil_2, float[] period, bool activated, bool x_needed, bool weight_needed, bool "
+        "skip_needed, bool bias_needed, bool gains_needed, bool values_needed) -> (Tensor, Tensor, "
+        "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    );
 }
 
 template <typename Library>
@@ -145,25 +164,6 @@ STABLE_TORCH_LIBRARY(physcon, m) {
     m.def(
         "end_response_backward(Tensor grad, Tensor weight, int axis, int[] size, float[] period) "
         "-> Tensor"
-    );
-    // Fourier layer: convolution (corrected where there are gains), skip, bias, faces, gelu -> y,
-    // what the activation saw, spectrum of x, record of the corrections; the second and the last
-    // may be empty.
-    m.def(
-        "fno_block(Tensor x, Tensor weight, Tensor skip, Tensor bias, Tensor gain_0, Tensor "
-        "gain_1, Tensor gain_2, Tensor values_0, Tensor values_1, Tensor values_2, Tensor "
-        "stencil_0, Tensor stencil_1, Tensor stencil_2, float[] period, bool activated, bool keep) "
-        "-> (Tensor, Tensor, Tensor, Tensor)"
-    );
-    // Its adjoint -> gradients of x, weight, skip, bias, the gains and the values; an empty field
-    // is computed anew.
-    m.def(
-        "fno_block_backward(Tensor grad, Tensor field, Tensor spectrum, Tensor shifts, Tensor x, "
-        "Tensor weight, Tensor skip, Tensor bias, Tensor gain_0, Tensor gain_1, Tensor gain_2, "
-        "Tensor values_0, Tensor values_1, Tensor values_2, Tensor stencil_0, Tensor stencil_1, "
-        "Tensor stencil_2, float[] period, bool activated, bool x_needed, bool weight_needed, bool "
-        "skip_needed, bool bias_needed, bool gains_needed, bool values_needed) -> (Tensor, Tensor, "
-        "Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
     // Gains of the published elimination from the blocks.
     m.def("two_step_gain(Tensor response, float tolerance, bool modulus, float slip) -> Tensor");

@@ -136,6 +136,12 @@ inline double sinpi(double x) {
 inline double cospi(double x) {
     return std::cos(simt_pi * x);
 }
+inline double normcdf(double x) {
+    return 0.5 * std::erfc(-x * std::sqrt(0.5));
+}
+inline float normcdff(float x) {
+    return static_cast<float>(normcdf(x));
+}
 inline double __longlong_as_double(long long bits) {
     double value;
     std::memcpy(&value, &bits, sizeof(value));

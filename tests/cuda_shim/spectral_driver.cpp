@@ -5,6 +5,7 @@
 #include <string>
 
 #include "arrays.hpp"
+#include "core/cuda/pointwise_entry.hpp"
 #include "core/cuda/spectral_entry.hpp"
 #include "simt.hpp"
 
@@ -16,7 +17,7 @@ using simt::Arrays;
 
 struct Header {
     std::int64_t op, is_double, seed, skip, multiprocessors, major;
-    std::int64_t axes, batch, in, out;
+    std::int64_t axes, batch, in, out, activated;
     std::int64_t size[3], modes[3];
     double period[3];
     std::int64_t gain_parts[3];
@@ -223,6 +224,50 @@ const char* boundary_backward(const Header& h, const Call& call, Arrays& arrays)
 }
 
 template <typename T>
+const char* points(const Header& h, const Call& call, Arrays& arrays) {
+    PointwiseArgs<T> a;
+    a.items = h.batch;
+    a.in = h.in;
+    a.out = h.out;
+    std::copy(h.size, h.size + 3, a.size);
+    a.x = arrays.input<T>();
+    const T* convolution = arrays.input<T>();
+    a.skip = {arrays.input<T>(), 1, h.out};
+    a.bias = arrays.input<T>();
+    a.activated = h.activated != 0;
+    set_rules(h, arrays, true, a.rule);
+    const std::int64_t count = h.batch * h.out * call.points;
+    const bool kept = h.activated == 2;
+    a.output = arrays.output<T>(count);
+    a.field = kept ? arrays.output<T>(count) : a.output;
+    std::copy(convolution, convolution + count, a.field);
+    return pointwise(a, call.device, arrays.scratch(pointwise_workspace(a, call.device)));
+}
+
+template <typename T>
+const char* points_backward(const Header& h, const Call& call, Arrays& arrays) {
+    PointwiseBackwardArgs<T> a;
+    a.items = h.batch;
+    a.in = h.in;
+    a.out = h.out;
+    std::copy(h.size, h.size + 3, a.size);
+    a.grad = arrays.input<T>();
+    a.field = arrays.input<T>();
+    a.x = arrays.input<T>();
+    a.activated = h.activated != 0;
+    set_rules(h, arrays, false, a.rule);
+    const bool passed_on = !a.activated && a.rule[0].stencil == nullptr &&
+                           a.rule[1].stencil == nullptr && a.rule[2].stencil == nullptr;
+    a.field_out = arrays.output<T>(passed_on ? 0 : h.batch * h.out * call.points);
+    a.skip_out = arrays.output<T>(h.in * h.out);
+    a.bias_out = arrays.output<T>(h.out);
+    set_gradients(h, arrays, h.out, a.rule, a.face_gradient);
+    return pointwise_backward(
+        a, call.device, arrays.scratch(pointwise_backward_workspace(a, call.device))
+    );
+}
+
+template <typename T>
 const char* run(const Header& h, Arrays& arrays) {
     const Call call(h);
     switch (h.op) {
@@ -238,6 +283,10 @@ const char* run(const Header& h, Arrays& arrays) {
             return boundary<T>(h, call, arrays);
         case 5:
             return boundary_backward<T>(h, call, arrays);
+        case 6:
+            return points<T>(h, call, arrays);
+        case 7:
+            return points_backward<T>(h, call, arrays);
         default:
             return "unknown op";
     }

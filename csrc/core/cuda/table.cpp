@@ -34,6 +34,10 @@ const KernelRecord* kernel_records() noexcept {
         {"boundary_spectral_conv_backward", "sm_90", nullptr, 0},
         {"balance_law", "sm_80", nullptr, 0},
         {"balance_law", "sm_90", nullptr, 0},
+        {"fno_block", "sm_80", nullptr, 0},
+        {"fno_block", "sm_90", nullptr, 0},
+        {"fno_block_backward", "sm_80", nullptr, 0},
+        {"fno_block_backward", "sm_90", nullptr, 0},
         {nullptr, nullptr, nullptr, 0},
     };
     return records;

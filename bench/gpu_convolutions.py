@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The convolutions among the measurements of `bench.gpu_check`, with their bars.
+
+Baselines are those of the CPU tables, and for planes the formulation that shifts the spectrum to
+its centre and back. Torch is imported where it is used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bench.gpu_cases import Benchmark, Tensors
+
+
+Size = tuple[int, ...]
+Function = Callable[..., Tensors]
+
+
+def _single(layer: Callable[..., Any]) -> Function:
+    """A layer as a function that returns a tuple."""
+    return lambda *arguments: (layer(*arguments),)
+
+
+def _pass(call: Function, direction: str) -> Function:
+    """Forward, or with gradients of the first two arguments, the field and the weight."""
+    if direction == "forward":
+        return call
+
+    def run(*arguments: Any) -> Tensors:
+        import torch
+
+        leaves = [a.detach().requires_grad_() for a in arguments[:2]]
+        results = call(*leaves, *arguments[2:])
+        return torch.autograd.grad(results, leaves, [torch.ones_like(r) for r in results])
+
+    return run
+
+
+def _errors(ours: Function, baseline: Function) -> Callable[[Tensors], dict[str, float]]:
+    """Largest relative error of the first result, beside the baseline in float64."""
+
+    def of(arguments: Tensors) -> dict[str, float]:
+        wide = baseline(*(a.double() for a in arguments))[0]
+        found = {"error": ours, "baseline_error": baseline}
+        return {
+            name: float((call(*arguments)[0] - wide).abs().max() / wide.abs().max())
+            for name, call in found.items()
+        }
+
+    return of
+
+
+def shifted_plane(x: Any, weight: Any) -> Any:
+    """Two axes, the spectrum shifted to its centre and back around the mixing."""
+    import torch
+
+    kept, m = weight.shape[0], weight.shape[1]
+    spectrum = torch.fft.fftshift(torch.fft.rfft2(x), dim=-2)
+    first = spectrum.shape[-2] // 2 - kept // 2
+    w = torch.fft.fftshift(torch.view_as_complex(weight), dim=0)
+    out = spectrum.new_zeros(x.shape[0], weight.shape[3], *spectrum.shape[-2:])
+    part = spectrum[:, :, first : first + kept, :m]
+    out[:, :, first : first + kept, :m] = torch.einsum("bixy,xyio->boxy", part, w)
+    return torch.fft.irfft2(torch.fft.ifftshift(out, dim=-2), s=x.shape[-2:])
+
+
+def _field(batch: int, channels: int, size: Size, modes: Size) -> Tensors:
+    """Fresh input and weight; ``modes`` counts non-negative wavenumbers."""
+    import torch
+
+    kept = (*(2 * m for m in modes[:-1]), modes[-1])
+    weight = torch.rand(*kept, channels, channels, 2, device="cuda") / channels**2
+    return torch.randn(batch, channels, *size, device="cuda"), weight
+
+
+def _work(batch: int, channels: int, size: Size, modes: Size) -> tuple[int, float]:
+    """Bytes that one convolution must move and its operations, transforms folded."""
+    kept = math.prod(modes) * 2 ** (len(modes) - 1)
+    points = math.prod(size)
+    moved = 8 * batch * channels * points + 8 * channels**2 * kept + 8 * batch * channels * kept
+    flops = 4.0 * batch * channels * points * modes[-1] + 8.0 * batch * channels**2 * kept
+    if len(size) == 2:
+        flops += 32.0 * batch * channels * size[0] * kept / 2
+    return moved, flops
+
+
+def _rows(
+    op: str,
+    shape: Size,
+    make: Callable[[], Tensors],
+    ours: Function,
+    baselines: dict[str, Function],
+    bars: dict[str, float],
+    work: tuple[int, float],
+) -> Iterator[Benchmark]:
+    """Forward, and forward with backward at 0.8 of the bars."""
+    for direction in ("forward", "forward+backward"):
+        once = direction == "forward"
+        calls = {name: _pass(call, direction) for name, call in baselines.items()}
+        exact = calls.get("published", calls["torch"])
+        yield Benchmark(
+            *(op, shape, direction, make, _pass(ours, direction), calls),
+            {name: bar if once else 0.8 * bar for name, bar in bars.items()},
+            bytes=work[0] * (1 if once else 2),
+            flops=work[1] * (1 if once else 2.5),
+            errors=_errors(_pass(ours, direction), exact),
+        )
+
+
+LINES: tuple[tuple[Size, dict[str, float]], ...] = (
+    ((20, 64, 1024, 16), {"ratio_torch": 5.0, "ratio_torch_graph": 3.0}),
+    ((256, 64, 8192, 16), {"ratio_torch": 3.5}),
+    ((256, 64, 8192, 64), {"ratio_torch": 2.5}),
+)
+PLANES = ((16, 64, 128, 12), (16, 64, 256, 32))
+
+
+def benchmarks() -> Iterator[Benchmark]:
+    """The rows of the convolutions."""
+    from bench.entries.boundary import fourier_convolution
+    from bench.entries.spectral import plane_in_corners
+    from physcon_ext import ops
+
+    plain = _single(ops.spectral_conv)
+    for (batch, channels, n, m), bars in LINES:
+        size, modes = (n,), (m,)
+        yield from _rows(
+            "spectral_conv",
+            (batch, channels, n, m),
+            lambda a=(batch, channels, size, modes): _field(*a),
+            plain,
+            {"torch": _single(fourier_convolution)},
+            bars,
+            _work(batch, channels, size, modes),
+        )
+    for batch, channels, n, m in PLANES:
+        size, modes = (n, n), (m, m)
+        yield from _rows(
+            "spectral_conv",
+            (batch, channels, *size, *modes),
+            lambda a=(batch, channels, size, modes): _field(*a),
+            plain,
+            {"torch": _single(plane_in_corners), "shifted": _single(shifted_plane)},
+            {"ratio_torch": 4.0, "ratio_shifted": 5.0},
+            _work(batch, channels, size, modes),
+        )
+    yield from _corrected()
+    yield from _block()
+
+
+def _corrected() -> Iterator[Benchmark]:
+    """The corrected layer; its gains belong to the weight and are made before."""
+    import torch
+
+    from bench.entries.boundary import fourier_convolution, published_layer
+    from physcon_ext import ops
+    from physcon_ext.boundary import BoundaryConditions, Dirichlet
+    from physcon_ext.functional import correction_gains
+
+    shape = (20, 64, 1024, 16)
+    bc = BoundaryConditions(left=Dirichlet(), right=Dirichlet())
+
+    def make() -> Tensors:
+        x, weight = _field(20, 64, (1024,), (16,))
+        values = torch.randn(20, 64, 2, device="cuda")
+        # Made on the host, once per weight.
+        (gain,) = correction_gains(weight.cpu(), bc, [1024], correction="published")
+        stencil = torch.zeros(2, 1, dtype=torch.float64, device="cuda")
+        return x, weight, values, gain.cuda(), stencil
+
+    def ours(x: Any, weight: Any, values: Any, gain: Any, stencil: Any) -> Tensors:
+        return (ops.boundary_spectral_conv(x, weight, [gain], values=[values], stencils=[stencil]),)
+
+    baselines: dict[str, Function] = {
+        "torch": lambda x, weight, *_: (fourier_convolution(x, weight),),
+        "published": lambda x, weight, values, *_: (published_layer(x, weight, values),),
+        "plain": lambda x, weight, *_: (ops.spectral_conv(x, weight),),
+    }
+    bars = {
+        "ratio_published": 20.0,
+        "ratio_published_graph": 10.0,
+        "ratio_plain_graph": 1 / 1.15,
+    }
+    rows = _rows(
+        "boundary_spectral_conv", shape, make, ours, baselines, bars, _work(20, 64, (1024,), (16,))
+    )
+    # With gradients the two are not the same function: the gains of ours are given.
+    yield next(rows)
+
+
+def _block() -> Iterator[Benchmark]:
+    """The Fourier layer: convolution, matrix, bias, activation."""
+    import torch
+
+    from bench.entries.boundary import fourier_convolution
+    from physcon_ext import ops
+
+    def make() -> Tensors:
+        skip = torch.randn(64, 64, device="cuda") / 8
+        return (*_field(20, 64, (1024,), (16,)), skip, torch.randn(64, device="cuda"))
+
+    def baseline(x: Any, weight: Any, skip: Any, bias: Any) -> Tensors:
+        product = torch.baddbmm(bias[:, None], skip.T.expand(x.shape[0], -1, -1), x)
+        return (torch.nn.functional.gelu(fourier_convolution(x, weight) + product),)
+
+    moved, flops = _work(20, 64, (1024,), (16,))
+    yield from _rows(
+        "fno_block",
+        (20, 64, 1024, 16),
+        make,
+        _single(ops.fno_block),
+        {"torch": baseline},
+        {"ratio_torch": 5.0},
+        (moved, flops + 2.0 * 20 * 64**2 * 1024),
+    )
