@@ -114,7 +114,8 @@ LINES: tuple[tuple[Size, dict[str, float]], ...] = (
     ((256, 64, 8192, 16), {"ratio_torch": 3.5}),
     ((256, 64, 8192, 64), {"ratio_torch": 2.5}),
 )
-PLANES = ((16, 64, 128, 12), (16, 64, 256, 32))
+PLANES: tuple[Size, ...] = ((16, 64, 128, 12), (16, 64, 256, 32))
+LAYER: Size = (20, 64, 1024, 16)  # of the corrected convolution and of the Fourier layer
 
 
 def benchmarks() -> Iterator[Benchmark]:
@@ -159,16 +160,16 @@ def _corrected() -> Iterator[Benchmark]:
     from physcon_ext.boundary import BoundaryConditions, Dirichlet
     from physcon_ext.functional import correction_gains
 
-    shape = (20, 64, 1024, 16)
+    batch, channels, n, m = LAYER
     bc = BoundaryConditions(left=Dirichlet(), right=Dirichlet())
 
     def make() -> Tensors:
-        x, weight = _field(20, 64, (1024,), (16,))
-        values = torch.randn(20, 64, 2, device="cuda")
+        x, weight = _field(batch, channels, (n,), (m,))
+        values = torch.randn(batch, channels, 2, device="cuda")
         # Made on the host, once per weight.
-        (gain,) = correction_gains(weight.cpu(), bc, [1024], correction="published")
+        (gain,) = correction_gains(weight.cpu(), bc, [n], correction="published")
         stencil = torch.zeros(2, 1, dtype=torch.float64, device="cuda")
-        return x, weight, values, gain.cuda(), stencil
+        return x, weight, values, gain.to(x.device), stencil
 
     def ours(x: Any, weight: Any, values: Any, gain: Any, stencil: Any) -> Tensors:
         return (ops.boundary_spectral_conv(x, weight, [gain], values=[values], stencils=[stencil]),)
@@ -183,9 +184,8 @@ def _corrected() -> Iterator[Benchmark]:
         "ratio_published_graph": 10.0,
         "ratio_plain_graph": 1 / 1.15,
     }
-    rows = _rows(
-        "boundary_spectral_conv", shape, make, ours, baselines, bars, _work(20, 64, (1024,), (16,))
-    )
+    work = _work(batch, channels, (n,), (m,))
+    rows = _rows("boundary_spectral_conv", LAYER, make, ours, baselines, bars, work)
     # With gradients the two are not the same function: the gains of ours are given.
     yield next(rows)
 
@@ -197,21 +197,24 @@ def _block() -> Iterator[Benchmark]:
     from bench.entries.boundary import fourier_convolution
     from physcon_ext import ops
 
+    batch, channels, n, m = LAYER
+
     def make() -> Tensors:
-        skip = torch.randn(64, 64, device="cuda") / 8
-        return (*_field(20, 64, (1024,), (16,)), skip, torch.randn(64, device="cuda"))
+        skip = torch.randn(channels, channels, device="cuda") / channels**0.5
+        bias = torch.randn(channels, device="cuda")
+        return (*_field(batch, channels, (n,), (m,)), skip, bias)
 
     def baseline(x: Any, weight: Any, skip: Any, bias: Any) -> Tensors:
         product = torch.baddbmm(bias[:, None], skip.T.expand(x.shape[0], -1, -1), x)
         return (torch.nn.functional.gelu(fourier_convolution(x, weight) + product),)
 
-    moved, flops = _work(20, 64, (1024,), (16,))
+    moved, flops = _work(batch, channels, (n,), (m,))
     yield from _rows(
         "fno_block",
-        (20, 64, 1024, 16),
+        LAYER,
         make,
         _single(ops.fno_block),
         {"torch": baseline},
         {"ratio_torch": 5.0},
-        (moved, flops + 2.0 * 20 * 64**2 * 1024),
+        (moved, flops + 2.0 * batch * channels**2 * n),
     )

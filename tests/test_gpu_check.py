@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from bench import gpu_cases, gpu_check
+from bench import gpu_cases, gpu_check, gpu_convolutions
 
 
 ROOT = Path(__file__).parents[1]
@@ -153,6 +153,10 @@ def test_every_row_of_the_benchmark_is_measured_and_written(
 
     monkeypatch.setattr(gpu_cases, "problem", problem)
     monkeypatch.setattr(gpu_cases, "_dense_problem", dense_problem)
+    bars_of = gpu_convolutions.LINES[0][1]
+    monkeypatch.setattr(gpu_convolutions, "LINES", (((2, 4, 64, 5), bars_of),))
+    monkeypatch.setattr(gpu_convolutions, "PLANES", ((2, 3, 16, 4),))
+    monkeypatch.setattr(gpu_convolutions, "LAYER", (2, 4, 64, 5))
     monkeypatch.setattr(gpu_check, "timed", timed)
     rates = {"copy_tb_s": 4.0, "matmul_float32_tflop_s": 50.0}
     monkeypatch.setattr(gpu_check, "ceilings", lambda: rates)
@@ -172,7 +176,9 @@ def test_every_row_of_the_benchmark_is_measured_and_written(
         assert max(entry["error"], entry["baseline_error"]) < 1e-3, label
         assert all(entry.get(bar) is not None for bar in entry["bars"]), label
     bars = {name for entry in entries for name in entry["bars"]}
-    assert bars == {"ratio_torch_graph", "ratio_published", "floor_fraction"}
+    ratios = {f"ratio_{k}" for k in ("torch", "torch_graph", "shifted", "published")}
+    graphs = {"ratio_published_graph", "ratio_plain_graph"}
+    assert bars == ratios | graphs | {"floor_fraction"}
     json.dumps(written)
     report = {"stages": [{"name": "benchmark", "seconds": 1.0, "ok": True}], "entries": entries}
     assert gpu_check.table(report).count("MISSED") > 0
