@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ import torch
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("typer")
 
-from physcon_ext import cli, data  # noqa: E402
+from physcon_ext import cli, data, fv  # noqa: E402
 from physcon_ext.cli import _basic  # noqa: E402
 from physcon_ext.cli._common import Code  # noqa: E402
 
@@ -216,6 +217,17 @@ def test_two_dimensional_samples_are_drawn_too(tmp_path: Path, capsys: Capture) 
 def test_without_extras_the_commands_say_what_to_install(command: str, capsys: Capture) -> None:
     assert _basic.run([command, "something", "--samples", "3"]) == Code.EXTRA_MISSING
     assert 'pip install "physcon-ext[cli,data]"' in capsys.readouterr().err
+
+
+def test_a_failed_solver_is_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise fv.SolverError("fv.burgers: expected a bounded solution")
+
+    monkeypatch.setattr(data, "generate", fail)
+    assert generate(tmp_path / "a.h5") == Code.WRONG_USAGE
+    assert "expected a bounded solution" in capsys.readouterr().err
 
 
 def test_without_h5py_generate_is_exit_code_3(

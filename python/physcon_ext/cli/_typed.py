@@ -12,14 +12,15 @@ import typer
 
 from physcon_ext.cli._common import Code, complain
 from physcon_ext.data import DataError
+from physcon_ext.fv import SolverError
 
 
 @contextmanager
 def user_errors(wrong_value: Code = Code.WRONG_DATA) -> Iterator[None]:
-    """Turn a missing extra, wrong data and wrong values into one line and an exit code.
+    """Turn a missing extra, wrong data or values and a failed solver into a line and a code.
 
     Args:
-        wrong_value: Exit code of a ``ValueError`` that is not about the contents of a file.
+        wrong_value: Exit code of what is not about the contents of a file.
     """
     try:
         yield
@@ -29,7 +30,7 @@ def user_errors(wrong_value: Code = Code.WRONG_DATA) -> Iterator[None]:
     except (OSError, DataError) as error:
         complain(str(error))
         raise typer.Exit(Code.WRONG_DATA) from error
-    except ValueError as error:
+    except (ValueError, SolverError) as error:
         complain(str(error))
         raise typer.Exit(wrong_value) from error
 

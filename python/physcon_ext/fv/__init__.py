@@ -12,7 +12,7 @@ from physcon_ext.fv.cavity import CavityFlow, cavity
 from physcon_ext.fv.diffusion import diffusion
 from physcon_ext.fv.edges import Flux
 from physcon_ext.fv.porous_medium import porous_medium
-from physcon_ext.fv.solution import Solution
+from physcon_ext.fv.solution import Solution, SolverError
 from physcon_ext.fv.stefan import stefan
 from physcon_ext.fv.wave import wave
 
@@ -21,6 +21,7 @@ __all__ = [
     "CavityFlow",
     "Flux",
     "Solution",
+    "SolverError",
     "advection",
     "burgers",
     "cavity",

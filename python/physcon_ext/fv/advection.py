@@ -54,7 +54,7 @@ def advection(
 
     Raises:
         TypeError, ValueError: If an argument does not fit; an unstable step names the limit.
-        RuntimeError: If the solution is not finite.
+        SolverError: If the solution is not finite.
 
     Notes:
         Conservation: cells change by the returned fluxes alone, to rounding, over any number of

@@ -56,7 +56,7 @@ def burgers(
 
     Raises:
         TypeError, ValueError: If an argument does not fit; an unstable step names the limit.
-        RuntimeError: If the solution is not finite.
+        SolverError: If the solution is not finite.
 
     Notes:
         Exact Riemann solutions (Godunov flux), so shocks and transonic fans are right. Steps follow

@@ -14,6 +14,7 @@ from torch import Tensor
 from physcon_ext import ops
 from physcon_ext.checks import common_shape
 from physcon_ext.fv.march import check_times, field, parameter
+from physcon_ext.fv.solution import SolverError
 
 
 _WHO = "fv.cavity"
@@ -136,7 +137,7 @@ def cavity(
 
     Raises:
         TypeError, ValueError: If an argument does not fit; an unstable step names the limit.
-        RuntimeError: If the solution is not finite.
+        SolverError: If the solution is not finite.
 
     Notes:
         Staggered grid, central fluxes, second order in space; SSP-RK3, every stage projected, third
@@ -240,7 +241,7 @@ class _Run:
             if not bool(short.any()) and bool(finite.all()):
                 return out, count
             bound = torch.where(short | ~finite, met, bound)
-        raise RuntimeError(f"{_WHO}: expected a bounded flow, but it grows without end")
+        raise SolverError(f"{_WHO}: expected a bounded flow, but it grows without end")
 
     def solve(self, u: Tensor, v: Tensor) -> CavityFlow:
         n = u.shape[-1]

@@ -56,7 +56,7 @@ def diffusion(
 
     Raises:
         TypeError, ValueError: If an argument does not fit; an unstable step names the limit.
-        RuntimeError: If the solution is not finite.
+        SolverError: If the solution is not finite.
 
     Notes:
         Conservation: to rounding, for implicit methods too: cells are updated from the fluxes of

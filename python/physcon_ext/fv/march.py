@@ -21,7 +21,7 @@ from physcon_ext.boundary import BoundaryConditions
 from physcon_ext.boundary.conditions import EDGES
 from physcon_ext.checks import check_finite, common_shape
 from physcon_ext.fv.edges import BoundEdge, bind_edges
-from physcon_ext.fv.solution import Solution
+from physcon_ext.fv.solution import Solution, SolverError
 from physcon_ext.reference.balance_law import EdgeTable, Method, stage_times
 
 
@@ -412,7 +412,7 @@ class _Run:
             if not bool(short.any()):
                 return out, count
             bound = torch.where(short, met, bound)
-        raise RuntimeError(
+        raise SolverError(
             f"{self.who}: expected a bounded solution, but it grows without end near t = "
             f"{start + span:g}"
         )
@@ -433,12 +433,12 @@ class _Run:
     def _check_result(self, out: ops.Advanced, time: float) -> None:
         bad = ~out.state[:, :, 0].flatten(1).isfinite().all(1)
         if bool(bad.any()):
-            raise RuntimeError(
+            raise SolverError(
                 f"{self.who}: expected a finite solution, got NaN or infinity in sample "
                 f"{int(bad.nonzero()[0])} before t = {time:g}"
             )
         if bool((out.info > 0).any()):
-            raise RuntimeError(
+            raise SolverError(
                 f"{self.who}: expected Newton's method to converge within 60 iterations, got "
                 f"{int(out.info.sum())} steps without before t = {time:g}; take smaller steps (cfl)"
             )

@@ -55,7 +55,7 @@ def porous_medium(
 
     Raises:
         TypeError, ValueError: If an argument does not fit; an unstable step names the limit.
-        RuntimeError: If the solution is not finite or Newton's method does not converge.
+        SolverError: If the solution is not finite or Newton's method does not converge.
 
     Notes:
         Promises: ``integral`` with ``euler``, ``ssprk2`` or ``ssprk3`` is monotone: no negative

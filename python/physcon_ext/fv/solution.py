@@ -13,6 +13,10 @@ from torch import Tensor
 from physcon_ext.boundary.conditions import EDGES
 
 
+class SolverError(RuntimeError):
+    """A solution grew without end, was not finite, or Newton's method did not converge."""
+
+
 @dataclass(frozen=True, eq=False)
 class Solution:
     """Cell averages at the output times and mean fluxes between them, float64.

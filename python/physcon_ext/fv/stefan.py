@@ -61,7 +61,7 @@ def stefan(
 
     Raises:
         TypeError, ValueError: If an argument does not fit; an unstable step names the limit.
-        RuntimeError: If the solution is not finite or Newton's method does not converge.
+        SolverError: If the solution is not finite or Newton's method does not converge.
 
     Notes:
         ``shock``: in the cell of the front, ``[x, x + h]``, the profile is a line from the last

@@ -51,7 +51,7 @@ def wave(
 
     Raises:
         TypeError, ValueError: If an argument does not fit; an unstable step names the limit.
-        RuntimeError: If the solution is not finite.
+        SolverError: If the solution is not finite.
 
     Notes:
         Stoermer-Verlet in time, second order in space and time; the energy oscillates but does not
