@@ -241,8 +241,13 @@ def compare(old: Result, new: Result) -> tuple[list[str], bool]:
     return lines, slower
 
 
-def readme_table(result: Result) -> str:
-    """Return the table for the README: ratios at one thread, forward / forward + backward."""
+def readme_table(result: Result, source: str) -> str:
+    """Return the table for the README: ratios at one thread, forward / forward + backward.
+
+    Args:
+        result: What a run found.
+        source: The file that holds it, for the reader.
+    """
     cells: dict[str, dict[str, dict[str, Any]]] = {}
     layers: dict[str, dict[str, dict[str, Any]]] = {}
     for entry in result["entries"]:
@@ -283,18 +288,21 @@ def readme_table(result: Result) -> str:
         ratios = _both_ratios((forward, both), _LAYER_KINDS)
         lines.append(f"| {name} | {time} | {' | '.join(ratios)} |")
     one = result["rates"][0]
-    lines += [
-        "",
+    legend = (
         "Time of the baseline over ours, float32, one thread, forward / forward + backward, ratios "
         f"of minima over interleaved rounds on {result['cpu']} ({result['isa']}), torch "
-        f"{result['torch']}, revision {result['revision'][:10]}. A dash: the dense form needs tens "
-        "of gigabytes, or the baseline does not exist. Floor: share of the time that the least "
-        "traffic at the speed of a plain copy of as many bytes, or the least arithmetic at "
-        f"{one['matmul_float32_GFLOPps']:.0f} GFLOP/s, would take. "
-        "Aim: the forward ratio to PyTorch that was wanted; limit: the ratio that a result at the "
-        "floor would have, which nothing can exceed. All figures: "
-        f"`bench/results/{result['machine']}.json`; measure your own with `make bench`.",
-    ]
+        f"{result['torch']}, revision {result['revision'][:10]}."
+    )
+    if cells:
+        legend += (
+            " A dash: the dense form needs tens of gigabytes, or the baseline does not exist. "
+            "Floor: share of the time that the least traffic at the speed of a plain copy of as "
+            "many bytes, or the least arithmetic at "
+            f"{one['matmul_float32_GFLOPps']:.0f} GFLOP/s, would take. Aim: the forward ratio to "
+            "PyTorch that was wanted; limit: the ratio that a result at the floor would have, "
+            "which nothing can exceed."
+        )
+    lines += ["", f"{legend} All figures: `{source}`."]
     return "\n".join(lines)
 
 

@@ -22,20 +22,21 @@ _BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", flags=re.DOTAL
 
 def with_tables(document: str) -> str:
     """Return the document with every table made anew from its record."""
-    return _BLOCK.sub(lambda block: f"{block[1]}{_table(ROOT / block[2])}\n{block[3]}", document)
+    return _BLOCK.sub(lambda block: f"{block[1]}{_table(block[2])}\n{block[3]}", document)
 
 
-def _table(path: Path) -> str:
-    record = json.loads(path.read_text(encoding="utf-8"))
+def _table(source: str) -> str:
+    record = json.loads((ROOT / source).read_text(encoding="utf-8"))
+    if "entries" in record:
+        return report.readme_table(record, source)
     for key, show in (
-        ("entries", report.readme_table),
         ("ns_per_cell_step", _finite_volume),
         ("models", _trained_models),
         ("sweep", _sweep),
     ):
         if key in record:
             return show(record)
-    raise ValueError(f"{path}: no table is known for a record with the keys {sorted(record)}")
+    raise ValueError(f"{source}: no table is known for a record with the keys {sorted(record)}")
 
 
 def _finite_volume(record: dict[str, Any]) -> str:
