@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +232,7 @@ def generate(
         log_path.open("a", encoding="utf-8") as lines,
         SampleWriter(path, [column.path for column in pattern]) as writer,
     ):
-        _say(lines, "start", file=str(path), **asdict(state) | settings)
+        _say(lines, "start", file=str(path), done=state.done, size=size, **settings)
         if progress is not None:
             progress(state)
         try:
@@ -532,5 +532,5 @@ def _computed(
 def _say(lines: Any, event: str, **facts: Any) -> None:
     """Add one line to the log."""
     record = {"time": time.time(), "event": event, **facts}
-    lines.write(json.dumps(record, default=str, allow_nan=True) + "\n")
+    lines.write(json.dumps(record, default=str, allow_nan=False) + "\n")
     lines.flush()
