@@ -199,7 +199,14 @@ def main() -> None:
     setting["steps"] = arguments.epochs * math.ceil(arguments.samples / 20)
     exact = wall_slopes(test.solution)
     floor = float((exact["left"]).abs().mean())
-    result = {"setting": setting, "slope_of_the_exact_solution_left": floor, "models": table}
+    built = px.build_info()
+    versions = {key: built[key] for key in ("version", "git_revision", "torch", "python")}
+    result = {
+        "versions": versions,
+        "setting": setting,
+        "slope_of_the_exact_solution_left": floor,
+        "models": table,
+    }
     (arguments.out / "heat_insulated.json").write_text(json.dumps(result, indent=1) + "\n")
     draw_figure(shown, test, arguments.out / "heat_insulated.png")
 
