@@ -283,6 +283,7 @@ def _run(
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
+    parser.add_argument("kind", nargs="?", choices=ENTRIES, help="what to measure; default: all")
     parser.add_argument("--quick", action="store_true", help="four small entries, one thread")
     parser.add_argument("--filter", metavar="TEXT", help="only entries whose name contains TEXT")
     parser.add_argument("--threads", metavar="LIST", help="thread counts, default 1,2")
@@ -294,21 +295,41 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _measured(arguments: argparse.Namespace) -> report.Result:
-    chosen = [e for e in ENTRIES if e.quick or not arguments.quick]
-    if arguments.filter is not None:
-        chosen = [e for e in chosen if arguments.filter in e.name]
-    if not chosen:
-        raise ValueError(f"no entry matches {arguments.filter!r}; the names are\n  " + _names())
+def _chosen(arguments: argparse.Namespace) -> dict[str, list[BenchmarkEntry | LayerEntry]]:
+    """Return the entries to measure, by kind."""
+    found = {
+        kind: [
+            entry
+            for entry in entries
+            if (entry.quick or not arguments.quick) and (arguments.filter or "") in entry.name
+        ]
+        for kind, entries in ENTRIES.items()
+        if arguments.kind in (None, kind)
+    }
+    found = {kind: entries for kind, entries in found.items() if entries}
+    if not found:
+        names = (entry.name for entries in ENTRIES.values() for entry in entries)
+        raise ValueError(
+            f"no entry matches {arguments.filter!r}; the names are\n  " + "\n  ".join(names)
+        )
+    single = [word for word in ("output", "compare", "csv") if getattr(arguments, word) is not None]
+    if len(found) > 1 and single:
+        raise ValueError(f"--{single[0]} wants one kind of entries: {' or '.join(found)}")
+    return found
+
+
+def _measured(
+    arguments: argparse.Namespace, kind: str, entries: list[BenchmarkEntry | LayerEntry]
+) -> report.Result:
     counts = "1" if arguments.quick or cores() == 1 else "1,2"
     try:
         threads = [int(x) for x in (arguments.threads or counts).split(",")]
     except ValueError as error:
         raise ValueError(f"--threads wants numbers such as 1,2; got {arguments.threads}") from error
     whole = not arguments.quick and arguments.filter is None
-    path = arguments.output or (RESULTS / f"{machine_name()}.json" if whole else None)
-    result = _run(chosen, threads, not (arguments.quick or arguments.no_compile), path)
-    if whole:
+    path = arguments.output or (RESULTS / f"{machine_name()}-{kind}.json" if whole else None)
+    result = _run(entries, threads, not (arguments.quick or arguments.no_compile), path)
+    if whole and kind == "conditioning":
         print("  peak memory", file=sys.stderr, flush=True)
         result["memory"] = memory.measure()
     if path is not None:
@@ -317,27 +338,30 @@ def _measured(arguments: argparse.Namespace) -> report.Result:
     return result
 
 
-def _names() -> str:
-    return "\n  ".join(entry.name for entry in ENTRIES)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command; see ``--help``."""
     arguments = _parser().parse_args(argv)
     warnings.filterwarnings("ignore", module=r"torch\.")
     logging.getLogger("torch").setLevel(logging.ERROR)
+    bad = False
     try:
         older = report.load(arguments.compare) if arguments.compare else None
         if arguments.source is not None:
-            result = report.load(arguments.source)
+            bad = _tell(report.load(arguments.source), older, arguments.csv)
         else:
-            result = _measured(arguments)
-        report.show(result)
-        if arguments.csv is not None:
-            report.write_csv(result, arguments.csv)
+            for kind, entries in _chosen(arguments).items():
+                bad |= _tell(_measured(arguments, kind, entries), older, arguments.csv)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    return 1 if bad else 0
+
+
+def _tell(result: report.Result, older: report.Result | None, csv: Path | None) -> bool:
+    """Show a result; tell whether something in it is wrong or slower than it was."""
+    report.show(result)
+    if csv is not None:
+        report.write_csv(result, csv)
     wrong = [e["name"] for e in result["entries"] if not e["correct"]]
     for name in wrong:
         print(f"error: our result is outside the float32 tolerance: {name}", file=sys.stderr)
@@ -345,7 +369,7 @@ def main(argv: list[str] | None = None) -> int:
     if older is not None:
         lines, slower = report.compare(older, result)
         print("\n".join(lines))
-    return 1 if slower or wrong else 0
+    return slower or bool(wrong)
 
 
 if __name__ == "__main__":
