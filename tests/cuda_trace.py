@@ -17,8 +17,12 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-import physcon_ext
-from physcon_ext.ops.composite import COMPOSITES
+
+# An editable installation of the package would answer before the path does.
+sys.meta_path[:] = [f for f in sys.meta_path if not type(f).__module__.startswith("_editable")]
+
+import physcon_ext  # noqa: E402
+from physcon_ext.ops.composite import COMPOSITES  # noqa: E402
 
 
 DEVICE = torch.device("cuda:0")

@@ -94,10 +94,14 @@ def fit(
         )
     n, r = mean.shape[-1], rows.shape[-2]
     batch = mean.shape[:-1]
+    # Ranks first: tuples of unlike lengths are compared by their leading sizes, and a traced
+    # program would be bound to a batch that differs from r.
     if (
-        target.shape == (*batch, r)
+        target.ndim == noise.ndim == mean.ndim
+        and all(value.ndim == mean.ndim for value in points.values())
+        and target.shape == (*batch, r)
         and noise.shape == target.shape
-        and rows.shape in ((r, n), (*batch, r, n))
+        and rows.shape == ((r, n) if rows.ndim == 2 else (*batch, r, n))
         and all(value.shape == mean.shape for value in points.values())
     ):
         return [mean, *points.values(), rows, target, noise]  # nothing to expand
