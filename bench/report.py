@@ -287,11 +287,15 @@ def readme_table(result: Result, source: str) -> str:
         time = _time((forward or both or {})["ours"]["cpu_us"]["min"])
         ratios = _both_ratios((forward, both), _LAYER_KINDS)
         lines.append(f"| {name} | {time} | {' | '.join(ratios)} |")
+    # An entry that was measured again later names its own revision.
+    revisions = {result["revision"]: None} | {
+        entry["revision"]: None for entry in result["entries"] if "revision" in entry
+    }
     one = result["rates"][0]
     legend = (
         "Time of the baseline over ours, float32, one thread, forward / forward + backward, ratios "
         f"of minima over interleaved rounds on {result['cpu']} ({result['isa']}), torch "
-        f"{result['torch']}, revision {result['revision'][:10]}."
+        f"{result['torch']}, revision {', '.join(name[:10] for name in revisions)}."
     )
     if cells:
         legend += (

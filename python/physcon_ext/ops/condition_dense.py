@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from physcon_ext.ops._autograd import (
     register_vmap,
     sum_batch,
 )
-from physcon_ext.ops.condition_diagonal import both_sides, fake_rank_sized, fit, noise_gradient
+from physcon_ext.ops.condition_diagonal import fake_rank_sized, fit, noise_gradient
 from physcon_ext.reference.results import Conditioned
 
 
@@ -109,8 +110,10 @@ def _adjoint(
     _, _, factor, dense, cross, cholesky, multipliers, _ = outputs
     grad_mean, grad_variance, grad_factor, grad_covariance = upstream
     through = torch.zeros_like(factor) if grad_factor is None else grad_factor
+    total = None
     if grad_covariance is not None and dense.shape[-2]:
-        through = through - both_sides(factor, grad_covariance)
+        total = (grad_covariance + grad_covariance.mT).contiguous()
+        through = through - factor @ total
     if grad_variance is not None:
         through = through - 2 * factor * grad_variance[..., None, :]
     zero = torch.zeros_like(mean)
@@ -130,11 +133,18 @@ def _adjoint(
             needed[2],
         )
     )
-    # C = G S and S' = S - V' V, S symmetric; the variance output is the diagonal of S'.
-    prior_bar = rows.mT @ cross_bar
-    if grad_covariance is not None and dense.shape[-2]:
-        prior_bar = prior_bar + grad_covariance
-    prior_bar = symmetric(prior_bar)
+    # C = G S and S' = S - V' V, S symmetric; the variance output is the diagonal of S'. The
+    # symmetric part of G' C + Q is made in the one n x n array that holds Q + Q'.
+    g = rows.expand_as(cross_bar)
+    left, right = torch.cat([g, cross_bar], -2).mT, torch.cat([cross_bar, g], -2)
+    if total is None:
+        prior_bar = left @ (right / 2)
+    else:
+        count, (k, n) = math.prod(right.shape[:-2]), right.shape[-2:]
+        total.view(count, n, n).baddbmm_(
+            left.reshape(count, n, k), right.view(count, k, n), beta=0.5, alpha=0.5
+        )
+        prior_bar = total
     if grad_variance is not None:
         prior_bar = prior_bar + torch.diag_embed(grad_variance)
     if needed[2]:
