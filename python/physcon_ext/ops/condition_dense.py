@@ -18,6 +18,7 @@ from physcon_ext.ops._autograd import (
     register_autocast,
     register_vmap,
     sum_batch,
+    transformed,
 )
 from physcon_ext.ops.condition_diagonal import fake_rank_sized, fit, noise_gradient
 from physcon_ext.reference.results import Conditioned
@@ -139,6 +140,8 @@ def _adjoint(
     left, right = torch.cat([g, cross_bar], -2).mT, torch.cat([cross_bar, g], -2)
     if total is None:
         prior_bar = left @ (right / 2)
+    elif transformed():  # the product in place has no rule for batches
+        prior_bar = (total + left @ right) / 2
     else:
         count, (k, n) = math.prod(right.shape[:-2]), right.shape[-2:]
         total.view(count, n, n).baddbmm_(
