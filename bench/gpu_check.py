@@ -29,6 +29,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from bench import gpu_cases
 
@@ -276,11 +277,11 @@ def small() -> None:
             ran.add(op)
         return record
 
-    _cuda._record = noted  # type: ignore[assignment]
-    for dtype in (torch.float32, torch.float64):
-        for case in gpu_cases.small(dtype):
-            print(case.op, case.shape, dtype, flush=True)
-            case.run()
+    with mock.patch.object(_cuda, "_record", noted):
+        for dtype in (torch.float32, torch.float64):
+            for case in gpu_cases.small(dtype):
+                print(case.op, case.shape, dtype, flush=True)
+                case.run()
     torch.cuda.synchronize()
     name = _cuda.architecture(torch.cuda.get_device_capability())
     missing = {r["op"] for r in _cuda.table() if r["architecture"] == name} - ran

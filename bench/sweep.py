@@ -19,6 +19,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def _calls(shape: dict[str, Any], backward: bool, dtype: torch.dtype) -> list[Ca
     w = torch.rand(*shape["modes"], channels, channels, 2, dtype=dtype) / channels**2
     layers = (ops.spectral_conv, *_PLAIN[len(shape["size"])])
     if not backward:
-        return [lambda layer=layer: layer(x, w) for layer in layers]  # type: ignore[misc]
+        return [partial(layer, x, w) for layer in layers]
     upstream = torch.randn_like(x)
     leaves = (x.requires_grad_(), w.requires_grad_())
 

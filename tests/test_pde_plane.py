@@ -172,20 +172,26 @@ def test_the_equation_holds_and_fluxes_are_its_own(problem: PlaneProblem) -> Non
     residual = (u(h) - u(-h)) / (2 * h) + (flux(0, h) - flux(0, -h)) / (2 * h)
     residual = residual + (flux(1, dy=h) - flux(1, dy=-h)) / (2 * h)
     # Jumps and fronts are left out: there some difference is large.
-    smooth = (slopes[0].abs() < 20) & (slopes[1].abs() < 20) & (residual.abs() < 1)
+    smooth = (slopes[0].abs() < 20) & (slopes[1].abs() < 20)
     if isinstance(problem, pde.PorousDrop):
         smooth &= (x**2 + y**2).sqrt() < 0.9 * float(problem.front_radius(t))
     assert int(smooth.sum()) >= 5
     assert float(residual[smooth].abs().max()) < 1e-5
     values = u()
     for axis in (0, 1):
-        expected = {
-            "diffusion_2d": lambda s: -1.3 * s,
-            "advection_2d": lambda s, a=axis: (problem.a, problem.b)[a] * values,  # type: ignore
-            "burgers_2d": lambda s: values**2 / 2,
-            "porous_medium_2d": lambda s: -(values**problem.m) * s,  # type: ignore
-        }[problem.name](slopes[axis])
+        expected = _flux_by_hand(problem, axis, values, slopes[axis])
         assert float((flux(axis) - expected)[smooth].abs().max()) < 1e-5
+
+
+def _flux_by_hand(problem: pde.Equation, axis: int, u: Tensor, slope: Tensor) -> Tensor:
+    if isinstance(problem, pde.PlaneDiffusion):
+        return -1.3 * slope
+    if isinstance(problem, pde.PlaneAdvection):
+        return (problem.a, problem.b)[axis] * u
+    if isinstance(problem, pde.PlaneBurgers):
+        return u**2 / 2
+    assert isinstance(problem, pde.PorousDrop)
+    return -(u**problem.m) * slope
 
 
 def test_the_drop_keeps_its_mass_until_it_meets_an_edge() -> None:
