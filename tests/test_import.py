@@ -98,6 +98,24 @@ def test_a_module_that_cannot_be_loaded_says_why_and_what_to_do(
         _load.load()
 
 
+def test_a_module_older_than_the_sources_is_refused_with_the_cure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert _load._SOURCE == ROOT / "csrc/torch/library.cpp"
+    newer = tmp_path / "library.cpp"
+    newer.write_bytes(_load._SOURCE.read_bytes() + b"// one more op\n")
+    monkeypatch.delitem(sys.modules, "physcon_ext._C")
+    monkeypatch.setattr("torch._C._dispatch_get_all_op_names", lambda: ["aten::add"])
+    monkeypatch.setattr(_load, "_SOURCE", newer)
+    with pytest.raises(ImportError, match="rebuild: make setup"):
+        _load.load()
+    # An installed wheel has no sources beside it, and its parts come from one build.
+    monkeypatch.setattr(_load, "_SOURCE", tmp_path / "absent")
+    reached = object()
+    monkeypatch.setattr(_load.importlib, "import_module", lambda name: reached)
+    assert _load.load() is reached
+
+
 def test_build_info_is_complete_and_plain() -> None:
     info = physcon_ext.build_info()
     assert set(info) == {
