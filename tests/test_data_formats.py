@@ -160,7 +160,6 @@ def test_existing_and_absent_files_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["stefan", "wave", "cavity", "periodic_burgers"])
 def test_xarray_sees_the_numbers_with_their_names(tmp_path: Path, name: str) -> None:
-    pytest.importorskip("xarray")
     path = make(tmp_path / "a.h5", name)
     labelled = data.as_xarray(path)
     flat = pde.equation(name).spatial_dims == 2
