@@ -295,7 +295,8 @@ def readme_table(result: Result, source: str) -> str:
     legend = (
         "Time of the baseline over ours, float32, one thread, forward / forward + backward, ratios "
         f"of minima over interleaved rounds on {result['cpu']} ({result['isa']}), torch "
-        f"{result['torch']}, revision {', '.join(name[:10] for name in revisions)}."
+        f"{result['torch']}, revision{'s' * (len(revisions) > 1)} "
+        f"{', '.join(name[:10] for name in revisions)}."
     )
     if cells:
         legend += (
