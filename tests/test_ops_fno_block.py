@@ -331,6 +331,28 @@ def test_threads_and_batch_splits_leave_every_bit(
         same_bits(everything(part)[:2], [v[:count] for v in expected[:2]])
 
 
+@pytest.mark.parametrize("faced", [False, True], ids=["plain", "corrected"])
+def test_an_exported_program_takes_any_batch(faced: bool) -> None:
+    size, modes = (9, 8), (4, 3)
+    x, *parameters = problem(size, modes)
+    # Data of the faces are shared by the items, so that the batch may vary.
+    values, stencils = faces_of((1,), 2, size)
+    options: dict[str, Any] = {}
+    if faced:
+        options = {"gains": gains_of(size, modes, (3, 2)), "values": values, "stencils": stencils}
+
+    class Layer(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return ops.fno_block(x, *parameters, **options)
+
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(Layer(), (x,), dynamic_shapes=({0: batch},))
+    assert "physcon.fno_block" in str(program.graph)
+    for items in (1, 2, 7):
+        other = normal(seeded("export", items), items, *x.shape[1:])
+        same_bits([program.module()(other)], [Layer()(other)])
+
+
 def test_empty_batches() -> None:
     x, w, s, b = (t.requires_grad_() for t in problem((8,), (3,)))
     y = ops.fno_block(x[:0], w, s, b)
