@@ -169,11 +169,15 @@ def _faces(x: Any, _weight: Any, _gains: Any, values: Any, stencils: Any) -> Ten
     return (ops.assign_faces(x, _first(values, x), _first(stencils, x)),)
 
 
-def _block(x: Any, weight: Any, *_: Any) -> Tensors:
+def _block(x: Any, weight: Any, _: Any, values: Any, stencils: Any) -> Tensors:
     from physcon_ext import ops
 
     skip, bias = weight[(0,) * (x.ndim - 2)][..., 0], weight[(0,) * (x.ndim - 1)][..., 1]
-    return (ops.fno_block(x, weight, skip.contiguous(), bias.contiguous()),)
+    rest: dict[str, Any] = dict(values=_first(values, x), stencils=_first(stencils, x))
+    return (
+        ops.fno_block(x, weight, skip.contiguous(), bias.contiguous()),
+        ops.fno_block(x, weight, skip.contiguous(), bias.contiguous(), **rest),
+    )
 
 
 def _steps(
@@ -255,7 +259,9 @@ def small(dtype: Any) -> Iterator[Case]:
         for name, function in (*CONVOLUTIONS, ("assign_faces", _faces), ("fno_block", _block)):
             given = _convolution_arguments(batch, channels, sizes, modes, dtype)
             # A gradient for what the function reads, but for the stencils, which have none.
-            wanted = {_faces: (0, 3), _corrected: (0, 1, 2, 3)}.get(function, (0, 1))
+            wanted = {_convolution: (0, 1), _faces: (0, 3), _block: (0, 1, 3)}.get(
+                function, (0, 1, 2, 3)
+            )
             leaves = tuple(
                 t.detach().requires_grad_() if i in wanted else t for i, t in enumerate(given)
             )

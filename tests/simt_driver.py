@@ -139,10 +139,11 @@ class Problem:
 
 @dataclass
 class Answer:
-    """What a call returned, and how many barriers a thread passed in its longest launch."""
+    """What a call returned, barriers that a thread passed in its longest launch, and launches."""
 
     outputs: list[Tensor]
     barriers: int
+    launches: int
 
 
 class Failure(RuntimeError):
@@ -175,8 +176,8 @@ def run_encoded(program: Path, calls: Sequence[Encoded]) -> list[Answer]:
         raise Failure(done.stderr.decode(errors="replace")[-4000:])
     answers, at = [], 0
     for _, outputs in calls:
-        barriers, length = struct.unpack_from("<2q", done.stdout, at)
-        at += 16
+        barriers, launches, length = struct.unpack_from("<3q", done.stdout, at)
+        at += 24
         error = done.stdout[at : at + length].decode()
         at += length
         if error:
@@ -189,7 +190,7 @@ def run_encoded(program: Path, calls: Sequence[Encoded]) -> list[Answer]:
             data = torch.frombuffer(bytes_, dtype=dtype) if size else torch.empty(0, dtype=dtype)
             found.append(data.reshape(shape))
             at += size
-        answers.append(Answer(found, barriers))
+        answers.append(Answer(found, barriers, launches))
     assert at == len(done.stdout)
     return answers
 

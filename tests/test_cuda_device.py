@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from bench import gpu_cases
 from torch import Tensor
 
 from op_suite import (
@@ -70,6 +72,23 @@ def test_numbers_and_gradients_equal_those_of_the_cpu(
         found = gradients(op, on_device(free), weights=[w.to(dtype).cuda() for w in weights])
         expected = gradients(op, wide, weights=weights)
         compare(found, {k: expected[k] for k in names}, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_convolutions_and_layers_equal_those_of_the_cpu(dtype: torch.dtype) -> None:
+    """Lines, planes and volumes, ragged against every tile; gradients as well."""
+    names = {"spectral_conv", "boundary_spectral_conv", "assign_faces", "fno_block"}
+    seen = set()
+    for case in (c for c in gpu_cases.small(dtype) if c.op in names):
+        seen.add(case.op)
+        wide = tuple(
+            a.detach().cpu().double().requires_grad_(a.requires_grad) for a in case.arguments
+        )
+        expected = replace(case, arguments=wide).run()
+        for i, (found, value) in enumerate(zip(case.run(), expected, strict=True)):
+            error = deviation(found.cpu(), value, torch.ones(1))
+            assert error <= 10 * TOLERANCE[dtype], (case.op, case.shape, i, error)
+    assert seen == names
 
 
 @pytest.mark.parametrize("op", OPS, ids=OP_IDS)

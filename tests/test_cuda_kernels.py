@@ -235,6 +235,18 @@ def test_nearly_dependent_float32_rows_are_corrected(fibers: Path) -> None:
         assert worst_ratio(rows, answer.outputs[0], target) <= 8
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+def test_marginals_take_two_launches_at_most(fibers: Path, shared: bool) -> None:
+    """Sums over the points, if these are split, and the rest."""
+    for op in (op for op in KERNEL_OPS if op.name in ("condition_diagonal", "condition_cross")):
+        sizes = (((40,), 31, 1), ((1,), 3000, 9))
+        calls = [problems(op, torch.float32, *size, shared=shared)[0] for size in sizes]
+        found = [answer.launches for answer in simt.run(fibers, calls)]
+        # The driver asks for the whole covariance of the first op, a launch of its own.
+        whole = 1 if op.name == "condition_diagonal" else 0
+        assert found == [1 + whole, 2 + whole]
+
+
 @pytest.mark.parametrize("name", ["mean", "variance", "rows", "target", "noise"])
 def test_a_broken_item_is_marked_and_alone(fibers: Path, name: str) -> None:
     op = next(op for op in OPS if op.name == "condition_diagonal")

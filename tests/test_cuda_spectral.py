@@ -282,34 +282,56 @@ def layer(x: Tensor, z: Tensor, skip: Tensor, bias: Tensor, *rest: Any) -> tuple
     return torch.where(prescribed(stencils, z.shape[-d:]), u, torch.nn.functional.gelu(u)), u
 
 
+def layer_calls(
+    i: int,
+    batch: tuple[int, ...],
+    size: tuple[int, ...],
+    channels: tuple[int, int],
+    activated: int,
+    kind: int,
+    dtype: torch.dtype,
+) -> list[tuple[Call, list[Tensor]]]:
+    """A layer with face rules of a kind and its adjoint, each with what it should return."""
+    g, d = seeded("layer", i, activated), len(size)
+    c_in, c_out = channels
+    x, z, grad = (normal(g, *batch, c, *size) for c in (c_in, c_out, c_out))
+    skip, bias = normal(g, c_in, c_out) / c_in, normal(g, c_out)
+    values, stencils = rules(g, batch, c_out, size, kind)
+    leaves = [t.to(dtype) for t in (x, z, skip, bias, *values)]
+    rest = (*stencils, d, activated)
+    exact = [t.double().requires_grad_() for t in leaves]
+    y, u = layer(*exact, *rest)
+    given = (grad.to(dtype), u.detach().to(dtype), leaves[0], *leaves[4:], *rest)
+    found = torch.autograd.grad(y, exact[1:], grad.to(dtype).double(), allow_unused=True)
+    gradients = [f for f in found if f is not None and f.numel()]
+    faces = any(v.numel() for v in values)
+    return [
+        (Call("pointwise", (*leaves, *rest), 1 + 20 * i), [y, u][: 2 if activated == 2 else 1]),
+        (
+            Call("pointwise_backward", given, 1 + 20 * i),
+            gradients if activated or faces else gradients[1:],
+        ),
+    ]
+
+
+def check_layers(program: Path, calls: list[tuple[Call, list[Tensor]]], dtype: torch.dtype) -> None:
+    answers = spectral.run(program, [call for call, _ in calls])
+    for (call, expected), answer in zip(calls, answers, strict=True):
+        for a, b in zip(filled(answer.outputs), expected, strict=True):
+            error = deviation(a, b.detach(), torch.ones(1))
+            assert error <= LIMIT[dtype], (call.op, a.shape, error)
+
+
 LAYERS = [((), (33,), 1, 1), ((2,), (70,), 5, 3), ((3,), (9, 7), 33, 2), ((1,), (4, 3, 5), 2, 65)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_layers_equal_the_formula_and_its_gradients(fibers: Path, dtype: torch.dtype) -> None:
-    calls, expected = [], []
+    calls = []
     for i, (batch, size, c_in, c_out) in enumerate(LAYERS):
-        for activated, kind in ((0, i), (1, i + 1), (2, i + 2)):
-            g, d = seeded("layer", i, activated), len(size)
-            x, z, grad = (normal(g, *batch, c, *size) for c in (c_in, c_out, c_out))
-            skip, bias = normal(g, c_in, c_out) / c_in, normal(g, c_out)
-            values, stencils = rules(g, batch, c_out, size, kind)
-            leaves = [t.to(dtype) for t in (x, z, skip, bias, *values)]
-            rest = (*stencils, d, activated)
-            exact = [t.double().requires_grad_() for t in leaves]
-            y, u = layer(*exact, *rest)
-            calls.append(Call("pointwise", (*leaves, *rest), 1 + 20 * i))
-            expected.append([y, u][: 2 if activated == 2 else 1])
-            given = (grad.to(dtype), u.detach().to(dtype), leaves[0], *leaves[4:], *rest)
-            calls.append(Call("pointwise_backward", given, 1 + 20 * i))
-            found = torch.autograd.grad(y, exact[1:], grad.to(dtype).double(), allow_unused=True)
-            gradients = [f for f in found if f is not None and f.numel()]
-            faces = any(v.numel() for v in values)
-            expected.append(gradients if activated or faces else gradients[1:])
-    for call, answer, values in zip(calls, spectral.run(fibers, calls), expected, strict=True):
-        for a, b in zip(filled(answer.outputs), values, strict=True):
-            error = deviation(a, b.detach(), torch.ones(1))
-            assert error <= LIMIT[dtype], (call.op, a.shape, error)
+        for activated in range(3):
+            calls += layer_calls(i, batch, size, (c_in, c_out), activated, i + activated, dtype)
+    check_layers(fibers, calls, dtype)
 
 
 def test_the_tail_of_the_activation_keeps_its_relative_accuracy(fibers: Path) -> None:
@@ -327,6 +349,16 @@ def test_no_two_threads_race(threads: Path) -> None:
     calls += convolution((6, 5), (2, 3), None, torch.float32, multiprocessors=2)
     calls += corrected((9,), (2,), None, torch.float32, multiprocessors=2)
     check(threads, calls)
+    for dtype, size, activated in ((torch.float32, (23,), 1), (torch.float64, (5, 7), 2)):
+        check_layers(threads, layer_calls(2, (2,), size, (3, 5), activated, 0, dtype), dtype)
+
+
+def test_a_corrected_line_takes_three_launches(fibers: Path) -> None:
+    """Analysis, all that lies between, synthesis with the faces; the sums split or not."""
+    for multiprocessors in (1, 40):
+        (call, _) = corrected((67,), (9,), None, torch.float32, multiprocessors=multiprocessors)
+        (answer,) = spectral.run(fibers, [call])
+        assert answer.launches <= 3
 
 
 def test_two_orders_of_threads_give_the_same_bits(fibers: Path) -> None:

@@ -3,7 +3,7 @@
 // they return. Every array is a heap block of exactly its size; outputs start as NaN.
 //
 // A problem: 16 numbers (below), then the arrays of the op, each as a byte count and its bytes. An
-// answer: the number of barriers, an error text, the output arrays, in the same form.
+// answer: the numbers of barriers and of launches, an error text, the output arrays, alike.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -168,7 +168,9 @@ int main() {
         Arrays arrays;
         const char* error = h.is_double != 0 ? run<double>(h, arrays) : run<float>(h, arrays);
         const std::string text = error == nullptr ? "" : error;
-        const std::int64_t numbers[] = {simt::barriers(), static_cast<std::int64_t>(text.size())};
+        const std::int64_t numbers[] = {
+            simt::barriers(), simt::launches(), static_cast<std::int64_t>(text.size())
+        };
         std::fwrite(numbers, sizeof(numbers), 1, stdout);
         std::fwrite(text.data(), 1, text.size(), stdout);
         arrays.write();

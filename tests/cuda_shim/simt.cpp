@@ -48,7 +48,7 @@ constexpr unsigned warp_size = 32;
 constexpr std::size_t most_shared = 227 * 1024;  // of a block on sm_90
 
 Options current_options;
-std::int64_t longest = 0;
+std::int64_t longest = 0, launched = 0;
 
 std::unique_ptr<char[]> new_shared(std::size_t bytes) {
     std::unique_ptr<char[]> memory(new char[bytes]);
@@ -86,6 +86,11 @@ Options& options() {
 std::int64_t barriers() {
     const std::int64_t found = longest;
     longest = 0;
+    return found;
+}
+std::int64_t launches() {
+    const std::int64_t found = launched;
+    launched = 0;
     return found;
 }
 
@@ -287,6 +292,7 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& k
     if (!is_valid(config)) {
         return cudaErrorInvalidConfiguration;
     }
+    ++launched;
     constexpr std::size_t stack_bytes = 256 * 1024;
     const unsigned parts = cluster_size(config);
     body = &kernel;
@@ -418,6 +424,7 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& k
     if (!is_valid(config)) {
         return cudaErrorInvalidConfiguration;
     }
+    ++launched;
     const unsigned parts = cluster_size(config);
     all_threads = config.blockDim.x * parts;
     brought.assign(all_threads, 0);

@@ -14,5 +14,7 @@ struct Options {
 Options& options();
 /// Barriers that a thread passed in the longest launch since the last call.
 std::int64_t barriers();
+/// Launches since the last call.
+std::int64_t launches();
 
 }  // namespace simt
