@@ -277,6 +277,17 @@ def test_results_too_large_for_the_caches_have_the_bits_of_their_parts(
     same_bits([y], [torch.cat(halves, 1)])
 
 
+@pytest.mark.parametrize("channels", [(520, 261), (257, 512)], ids=str)
+def test_few_items_and_weights_too_large_for_the_caches(channels: tuple[int, int]) -> None:
+    """Up to 4 items meet such weights in parts, more of them in one go."""
+    x, w = problem((8,), (2,), (6,), channels)
+    for part in (x.float(), w.float()), (x, w):
+        y = ops.spectral_conv(*part)
+        for count in (1, 3, 4):
+            same_bits([ops.spectral_conv(part[0][:count], part[1])], [y[:count]])
+    assert deviation(y, reference.spectral_conv(x, w)) < BOUND[torch.float64]
+
+
 # ---- edges ---------------------------------------------------------------------------------------
 
 

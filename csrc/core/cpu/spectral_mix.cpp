@@ -31,6 +31,8 @@ struct ComplexProduct {
     int64_t out_row;
     int64_t rows, steps, columns;
     const T* ahead;  ///< what the next product reads, as much as `right`, is asked for meanwhile
+    T* sums;  ///< null, or (rows, 2, columns in whole vectors): both sums of a product in parts
+    bool begins, ends;  ///< the first part, the last part
 };
 
 template <Conjugate which, int rows, int vectors, bool full, typename T>
@@ -40,6 +42,20 @@ inline void product_tile(const ComplexProduct<T>& p, int64_t row, int64_t column
     const T* left = p.left + row * p.left_row;
     const T* right = p.right + column;
     const T* ahead = p.ahead + column * p.steps;
+    const int64_t sums_row = round_up(p.columns, width<T>);
+    T* sums = p.sums != nullptr ? p.sums + 2 * row * sums_row + column : nullptr;
+    const auto each_sum = [&](auto&& body) {
+        for (int r = 0; r < rows; ++r) {
+            for (int v = 0; v < vectors; ++v) {
+                T* at = sums + 2 * r * sums_row + v * width<T>;
+                body(at, real[r][v]);
+                body(at + sums_row, imaginary[r][v]);
+            }
+        }
+    };
+    if (sums != nullptr && !p.begins) {
+        each_sum([](const T* at, Vector<T>& sum) { sum = load(at); });
+    }
     for (int64_t k = 0; k < p.steps; ++k, left += p.left_step, right += p.right_step) {
         Vector<T> b[vectors];
         for (int v = 0; v < vectors; ++v, ahead += width<T>) {
@@ -53,6 +69,10 @@ inline void product_tile(const ComplexProduct<T>& p, int64_t row, int64_t column
                 imaginary[r][v] += im * b[v];
             }
         }
+    }
+    if (sums != nullptr && !p.ends) {
+        each_sum([](T* at, const Vector<T>& sum) { store(at, sum); });
+        return;
     }
     // Signs of the real and imaginary part of either sum.
     const Vector<T> signs = alternating_signs<T>();
@@ -114,6 +134,31 @@ void complex_product(const ComplexProduct<T>& p) {
     }
 }
 
+/// Few rows and a matrix beyond the second-level cache: all of the matrix is read once, in the
+/// order of memory, as many steps at a time as keep the sums cheap. No sum changes.
+constexpr int64_t few_rows = 4;
+constexpr int64_t large_matrix = 1 << 20, part_of_matrix = 128 << 10;  // bytes
+
+template <typename T>
+bool in_parts(int64_t rows, int64_t steps, int64_t columns) {
+    return rows <= few_rows && steps * columns * static_cast<int64_t>(sizeof(T)) >= large_matrix;
+}
+template <Conjugate which, typename T>
+void product_in_parts(ComplexProduct<T> p) {
+    const int64_t steps = p.steps, row_bytes = p.columns * static_cast<int64_t>(sizeof(T));
+    const int64_t most = larger<int64_t>(part_of_matrix / row_bytes, 4);
+    p.begins = true;
+    for (int64_t k = 0; k < steps; k += p.steps) {
+        p.steps = smaller(most, steps - k);
+        p.ends = k + p.steps == steps;
+        p.ahead = p.right + p.steps * p.right_step;
+        complex_product<which>(p);
+        p.left += p.steps * p.left_step;
+        p.right += p.steps * p.right_step;
+        p.begins = false;
+    }
+}
+
 /// A single channel: the one weight times a row of the batch.
 template <Conjugate which, typename T>
 void scale_row(const T* weight, const T* row, int64_t batch, T* out) {
@@ -156,10 +201,14 @@ void transpose_weight(const T* w, int64_t in, int64_t out, T* to) {
 
 template <typename T>
 std::size_t mix(const SpectralMixArgs<T>& a, const Executor& executor, void* workspace) {
+    Arena arena(workspace);
+    const bool parts = in_parts<T>(a.batch, a.in, 2 * a.out);
+    const int64_t sums_size = parts ? 2 * a.batch * round_up(2 * a.out, width<T>) : 0;
+    T* sums = arena.take<T>(larger(executor.threads, 1) * sums_size);
     if (workspace == nullptr) {
-        return 1;  // nothing is needed; a null pointer would ask again
+        return larger<std::size_t>(arena.used(), 1);  // a null pointer would ask again
     }
-    run_indices(executor, a.modes, [&](int64_t, int64_t k) {
+    run_indices(executor, a.modes, [&](int64_t slot, int64_t k) {
         ComplexProduct<T> p = {};
         if (a.in == 1 && a.out == 1) {
             scale_row<Conjugate::none>(
@@ -175,10 +224,15 @@ std::size_t mix(const SpectralMixArgs<T>& a, const Executor& executor, void* wor
         p.out = a.output + 2 * k * a.batch * a.out;
         p.rows = a.batch;
         p.steps = a.in;
+        if (parts) {
+            p.sums = sums + slot * sums_size;
+            product_in_parts<Conjugate::none>(p);
+            return;
+        }
         p.ahead = p.right + 2 * a.in * a.out;
         complex_product<Conjugate::none>(p);
     });
-    return 1;
+    return arena.used();
 }
 
 template <typename T>
