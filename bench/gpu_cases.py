@@ -299,6 +299,8 @@ def repeated(dtype: Any) -> Iterator[Case]:
 
 # ---- measurements --------------------------------------------------------------------------------
 
+WAYS = ("padded", "product", "joined", "conv1d")  # of the baselines ``torch_...``
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -310,7 +312,8 @@ class Benchmark:
         direction: ``forward`` or ``forward+backward``.
         make: Fresh random arguments.
         ours: The call; returns tensors.
-        baselines: The same by torch alone; ``torch`` is the best one known.
+        baselines: The same by torch alone: ``torch``, and with a suffix of `WAYS` other ways to
+            write it, of which the fastest counts.
         bars: Least ratio or fraction of the floor by the name it has in the result.
         bytes: That must be moved.
         flops: That must be done.

@@ -7,13 +7,15 @@ and with the composites, runs the sanitizers of the toolkit on small shapes, che
 repeat bit by bit and survive graph capture, and measures the ops beside torch, eager and captured.
 
 Every stage has a time limit and writes its part of the result at once; a stage that fails or is cut
-off does not stop the others. Without a device the stages that need one say ``no device``.
+off does not stop the others, and none runs past ten minutes in all. ``--only`` runs some of them
+again. Without a device the stages that need one say ``no device``.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import platform
@@ -25,9 +27,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
@@ -38,28 +41,44 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench/results"
 SCHEMA = 1
 NO_DEVICE = "no device"
-# Seconds per stage; together under ten minutes.
+NOT_ASKED = "not asked for"
+# Seconds for everything, and per stage.
+WHOLE = 590
 LIMITS = {
-    "build": 130,
-    "tests": 100,
-    "composites": 60,
-    "checkers": 120,
+    "build": 110,
+    "tests": 90,
+    "composites": 50,
+    "checkers": 110,
     "repeatability": 40,
-    "benchmark": 115,
-    "counters": 30,
+    "benchmark": 145,
+    "counters": 45,
 }
 KERNELS = {"PHYSCON_CUDA_KERNELS": "all"}
+LINES_KEPT = 200  # of the output of a command
 ROUNDS = 30
 SLOW = 2e-3  # seconds of a call that needs no company in its round
+MOST_INPUTS = 32
 L2_MULTIPLE = 3  # rotating inputs and outputs are this many times the second-level cache
+
+STARTED = time.monotonic()
 
 
 class Report:
-    """The result, written again after every change."""
+    """The result, written again after every change.
 
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self.data: dict[str, Any] = {"schema": SCHEMA, "stages": [], "entries": []}
+    Stages that are not asked for keep what an earlier result of the same revision says of them.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        only: Collection[str] = tuple(LIMITS),
+        earlier: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
+        self.path, self.only = path, only
+        self.earlier = {s["name"]: s for s in earlier.get("stages", [])}
+        self.data: dict[str, Any] = {"schema": SCHEMA, "stages": []}
+        self.data["entries"] = earlier.get("entries", [])
 
     def write(self) -> None:
         if self.path is None:
@@ -77,14 +96,16 @@ class Report:
         """Run one stage; ``needed`` says whether it has what it needs, else it is skipped."""
         print(f"==> {name}", flush=True)
         start = time.monotonic()
-        if not needed:
-            result: dict[str, Any] = {"ok": None, "reason": NO_DEVICE}
+        if not needed or name not in self.only:
+            reason = NO_DEVICE if not needed else NOT_ASKED
+            result: dict[str, Any] = self.earlier.get(name, {"ok": None, "reason": reason})
         else:
             try:
                 result = run()
             except Exception as error:  # the other stages still run
                 result = {"ok": False, "reason": f"{type(error).__name__}: {error}"}
-        result = {"name": name, "seconds": round(time.monotonic() - start, 1), **result}
+            result["seconds"] = round(time.monotonic() - start, 1)
+        result = {"name": name, "seconds": 0.0, **result}
         self.data["stages"].append(result)
         self.write()
         verdict = {True: "ok", False: "FAILED", None: "skipped"}[result["ok"]]
@@ -100,7 +121,17 @@ def capture(*command: str, limit: float = 20) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def command(limit: float, *words: str, **environment: str) -> dict[str, Any]:
+def remaining(stage: str) -> float:
+    """Seconds that a stage has: its own, or what is left of the whole."""
+    return max(1.0, min(LIMITS[stage], WHOLE - (time.monotonic() - STARTED)))
+
+
+def command(
+    limit: float,
+    *words: str,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    keep: bool = False,
+) -> dict[str, Any]:
     """Run a command for so many seconds at most; its last lines are kept when it fails.
 
     What the command started itself ends with it: nothing is left to disturb the next stage.
@@ -109,7 +140,7 @@ def command(limit: float, *words: str, **environment: str) -> dict[str, Any]:
         process = subprocess.Popen(
             words,
             cwd=ROOT,
-            env=os.environ | environment,
+            env={**os.environ, **environment},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -127,7 +158,8 @@ def command(limit: float, *words: str, **environment: str) -> dict[str, Any]:
     result: dict[str, Any] = {"ok": code == 0, "summary": lines[-1] if lines else ""}
     if code != 0:
         result["reason"] = f"cut off after {limit:.0f} s" if code is None else f"exit code {code}"
-        result["output"] = lines[-60:]
+    if code != 0 or keep:
+        result["output"] = lines[-LINES_KEPT:]
     return result
 
 
@@ -139,7 +171,10 @@ def facts(given: str | None) -> dict[str, Any]:
     smi = capture("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader")
     device = smi.splitlines()[0].split(", ") if smi else []
     revision = capture("git", "-C", str(ROOT), "rev-parse", "HEAD")
-    changed = capture("git", "-C", str(ROOT), "status", "--porcelain")
+    changed = capture(
+        *("git", "-C", str(ROOT), "status", "--porcelain"),
+        *("--", ".", ":(exclude)bench/results"),  # the record of an earlier run
+    )
     nvcc = tool("nvcc")
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -181,12 +216,12 @@ def build(capability: str) -> dict[str, Any]:
     if nvcc is None:
         return {"ok": False, "reason": "nvcc not found"}
     result = command(
-        LIMITS["build"],
+        remaining("build"),
         *(sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"),
         *("--no-index", "-v", "-Cbuild-dir=build/gpu_check", "-Ccmake.define.PHYSCON_CUDA=ON"),
         f"-Ccmake.define.PHYSCON_CUDA_ARCHITECTURES={capability.replace('.', '')}-real",
         *(f"-Ccmake.define.CMAKE_CUDA_COMPILER={nvcc}", "-e", "."),
-        **environment,
+        environment=environment,
     )
     code = "import json, physcon_ext; print(json.dumps(physcon_ext.build_info()))"
     info = capture(sys.executable, "-c", code, limit=60)
@@ -197,30 +232,33 @@ def build(capability: str) -> dict[str, Any]:
 
 
 def tests(stage: str, kernels: str) -> dict[str, Any]:
+    # The references on the CPU take most of the time.
+    parallel = ("-n", "4") if importlib.util.find_spec("xdist") else ()
     return command(
-        LIMITS[stage],
+        remaining(stage),
         *(sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider"),
+        *("--tb=short", *parallel),
         # Another version of a library may warn, or lack what a test file without device imports.
         *("-W", "default", "--continue-on-collection-errors", "tests/test_cuda_device.py"),
-        PHYSCON_CUDA_KERNELS=kernels,
-        PHYSCON_TEST_REQUIRE_CUDA="1",
+        environment={"PHYSCON_CUDA_KERNELS": kernels, "PHYSCON_TEST_REQUIRE_CUDA": "1"},
     )
 
 
 def checkers() -> dict[str, Any]:
-    """The toolkit's own checkers, every kernel once on small shapes."""
+    """The toolkit's own checkers, every kernel of ours once on small shapes."""
     program = tool("compute-sanitizer")
     if program is None:
         return {"ok": False, "reason": "compute-sanitizer not found"}
     verdicts = {}
     for check in ("memcheck", "racecheck"):
         verdicts[check] = command(
-            LIMITS["checkers"] / 2,
-            *(program, "--tool", check, "--error-exitcode", "9", sys.executable, "-m"),
-            *("bench.gpu_check", "--small"),
+            min(remaining("checkers"), LIMITS["checkers"] / 2),
+            *(program, "--tool", check, "--error-exitcode", "9"),
+            # Torch's own kernels would take most of the time.
+            *("--kernel-name", "kns=physcon"),
+            *(sys.executable, "-m", "bench.gpu_check", "--small"),
             # One allocation per tensor: what lies past its end belongs to nobody.
-            PYTORCH_NO_CUDA_MEMORY_CACHING="1",
-            **KERNELS,
+            environment=KERNELS | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
         )
     failed = [f"{k}: {v['reason']}" for k, v in verdicts.items() if not v["ok"]]
     return {"ok": not failed, "checkers": verdicts, "reason": "; ".join(failed)}
@@ -231,16 +269,21 @@ def inner(stage: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "part"
         words = (sys.executable, "-m", "bench.gpu_check", f"--{stage}", "--part", str(part))
-        result = command(LIMITS[stage], *words, **KERNELS)
+        result = command(remaining(stage), *words, environment=KERNELS)
         lines = part.read_text().splitlines() if part.exists() else []
     found = [json.loads(line) for line in lines]
     for line in found:
         result |= {k: v for k, v in line.items() if k != "entry"}
-    result["entries"] = [line["entry"] for line in found if "entry" in line]
+    result["entries"] = joined([line["entry"] for line in found if "entry" in line])
     wrong = [e["op"] for e in result["entries"] if e.get("ok") is False]
     if result["ok"] and (wrong or not result["entries"]):
         result |= {"ok": False, "reason": f"wrong: {', '.join(wrong) or 'nothing was measured'}"}
     return result
+
+
+def joined(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without what a later entry of the same row replaces."""
+    return list({entry.get("row", -i): entry for i, entry in enumerate(entries, 1)}.values())
 
 
 def counters(kernels: list[str]) -> dict[str, Any]:
@@ -250,13 +293,15 @@ def counters(kernels: list[str]) -> dict[str, Any]:
         return {"ok": False, "reason": "ncu not found"}
     if not kernels:
         return {"ok": False, "reason": "the benchmark named no kernels"}
-    result = command(
-        LIMITS["counters"],
-        *(program, "--clock-control", "none", "--launch-count", "4", "--kernel-name"),
-        *(f"regex:{'|'.join(kernels)}", sys.executable, "-m", "bench.gpu_check", "--once"),
-        **KERNELS,
+    return command(
+        remaining("counters"),
+        # Four launches say enough; the program need not run to its end.
+        *(program, "--clock-control", "none", "--launch-count", "4", "--kill", "yes"),
+        *("--kernel-name", f"regex:{'|'.join(kernels)}"),
+        *(sys.executable, "-m", "bench.gpu_check", "--once"),
+        keep=True,
+        environment=KERNELS,
     )
-    return result
 
 
 # ---- what runs on the device, each in a process of its own ---------------------------------------
@@ -370,22 +415,22 @@ def benchmark(write: Callable[..., None]) -> None:
     """The ops beside torch: eager, captured and compiled, and the fraction of the floor."""
     import torch
 
+    # Baselines of the accuracy of float32: no matrix product rounds its operands.
     torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     start = time.monotonic()
     limits = ceilings()
     write(ceilings=limits)
-    cache = torch.cuda.get_device_properties(0).L2_cache_size
     slow: dict[str, float] = {}
-    for measured in gpu_cases.benchmarks():
-        inputs = [measured.make()]
-        size = measured.bytes
-        count = max(2, min(32, -(-L2_MULTIPLE * cache // size)))
-        inputs += [measured.make() for _ in range(count - 1)]
+    done: list[tuple[gpu_cases.Benchmark, dict[str, Any]]] = []
+    for row, measured in enumerate(gpu_cases.benchmarks()):
+        inputs = _rotating(measured)
         floor = max(
             measured.bytes / limits["copy_tb_s"] / 1e6,
             measured.flops / limits["matmul_float32_tflop_s"] / 1e6,
         )
         entry: dict[str, Any] = {
+            "row": row,
             "op": measured.op,
             "shape": measured.shape,
             "pass": measured.direction,
@@ -402,17 +447,36 @@ def benchmark(write: Callable[..., None]) -> None:
                     continue
                 key = f"{name}_graph_us" if graph else f"{name}_us"
                 entry[key] = _try(call, inputs, graph=graph)
-        # Compiling takes seconds: only while there is time for the measurements that follow.
-        if time.monotonic() - start < 0.6 * LIMITS["benchmark"] and measured.direction == "forward":
-            call = torch.compile(measured.baselines["torch"], dynamic=False)
-            entry["torch_compile_us"] = _try(call, inputs, graph=False)
         _compare(entry, measured.bars)
         write(entry=entry)
+        done.append((measured, entry))
         for name, spent in _kernel_times(measured.ours, inputs[0]).items():
             slow[name] = max(slow.get(name, 0.0), spent)
         del inputs
         torch.cuda.empty_cache()
     write(slowest=sorted(slow, key=lambda k: -slow[k])[:2])
+    # Compiling takes seconds each: when everything else is known, while there is time.
+    for measured, entry in done:
+        if measured.direction != "forward" or time.monotonic() - start > 0.8 * LIMITS["benchmark"]:
+            continue
+        call = torch.compile(measured.baselines["torch"], dynamic=False)
+        inputs = _rotating(measured)
+        for graph in (False, True):
+            key = "torch_compile_graph_us" if graph else "torch_compile_us"
+            entry[key] = _try(call, inputs, graph=graph)
+        _compare(entry, measured.bars)
+        write(entry=entry)
+        del inputs
+        torch.cuda.empty_cache()
+
+
+def _rotating(measured: gpu_cases.Benchmark) -> list[tuple[Any, ...]]:
+    """So many draws that no input is left in the second-level cache when its turn comes again."""
+    import torch
+
+    cache = torch.cuda.get_device_properties(0).L2_cache_size
+    count = max(2, min(MOST_INPUTS, -(-L2_MULTIPLE * cache // measured.bytes)))
+    return [measured.make() for _ in range(count)]
 
 
 def _try(
@@ -437,6 +501,12 @@ def _compare(entry: dict[str, Any], bars: dict[str, float]) -> None:
         ours = entry["ours_graph_us" if key.endswith("_graph_us") else "ours_us"]
         if isinstance(ours, dict):
             entry[f"ratio_{key.removesuffix('_us')}"] = other["median"] / ours["median"]
+    # Of several formulations in torch the fastest counts.
+    for name in ("ratio_torch", "ratio_torch_graph"):
+        ways = {name} | {f"{name.replace('torch', f'torch_{way}')}" for way in gpu_cases.WAYS}
+        ratios = [entry[way] for way in ways if way in entry]
+        if ratios:
+            entry[name] = min(ratios)
     ours = entry["ours_graph_us"]
     if isinstance(ours, dict):
         entry["floor_fraction"] = entry["floor_us"] / ours["median"]
@@ -476,6 +546,15 @@ def once() -> None:
     torch.cuda.synchronize()
 
 
+def found_before(path: Path | None, now: dict[str, Any]) -> dict[str, Any]:
+    """An earlier result of the same clean revision on the same device, or nothing."""
+    if path is None or not path.exists():
+        return {}
+    data: dict[str, Any] = json.loads(path.read_text())
+    same = all(data.get(k) == now[k] for k in ("revision", "device", "driver", "torch"))
+    return data if same and now["dirty"] is data.get("dirty") is False else {}
+
+
 def table(data: dict[str, Any]) -> str:
     """Stages and entries as text."""
     lines = [
@@ -496,8 +575,9 @@ def main() -> int:
     """Run all stages; the exit code is 0 when all passed, 1 when one failed, 2 without a device."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, help="result file (bench/results/<device>.json)")
-    parser.add_argument("--skip-build", action="store_true", help="use what is installed")
     parser.add_argument("--revision", help="of a copy without history")
+    names = ", ".join(LIMITS)
+    parser.add_argument("--only", nargs="+", choices=LIMITS, metavar="STAGE", help=f"of {names}")
     parser.add_argument("--part", type=Path, help=argparse.SUPPRESS)
     for part in ("small", "once", "repeatability", "benchmark"):
         parser.add_argument(f"--{part}", action="store_true", help=argparse.SUPPRESS)
@@ -516,23 +596,25 @@ def main() -> int:
     found = facts(options.revision)
     device = found["device"]
     name = (device or "no_device").replace(" ", "_")
-    report = Report(options.out or (RESULTS / f"{name}.json" if device else None))
+    out = options.out or (RESULTS / f"{name}.json" if device else None)
+    report = Report(out, options.only or tuple(LIMITS), found_before(out, found))
     report.update(**found)
     here = device is not None
     stage = report.stage
     capability = found["compute_capability"]
-    stage("build", lambda: build(capability), needed=here and not options.skip_build)
+    stage("build", lambda: build(capability), needed=here)
     stage("tests", lambda: tests("tests", "all"), needed=here)
     stage("composites", lambda: tests("composites", "none"), needed=here)
     stage("checkers", checkers, needed=here)
     stage("repeatability", lambda: inner("repeatability"), needed=here)
     stage("benchmark", lambda: inner("benchmark"), needed=here)
     measured = report.data["stages"][-1]
-    report.update(entries=measured.pop("entries", []))
+    report.update(entries=measured.pop("entries", report.data["entries"]))
     stage("counters", lambda: counters(measured.get("slowest", [])), needed=here)
     failed = [s["name"] for s in report.data["stages"] if s["ok"] is False]
-    # A changed tree or a failed test says nothing about the revision.
-    report.update(failed=failed, valid=not failed and found["dirty"] is False and here)
+    # A changed tree, a failed test or a missing one says nothing about the revision.
+    whole = all(s["ok"] for s in report.data["stages"])
+    report.update(failed=failed, valid=whole and found["dirty"] is False)
     print(table(report.data))
     print(
         f"failed: {', '.join(failed) or 'nothing'}"

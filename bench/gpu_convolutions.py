@@ -7,6 +7,7 @@ its centre and back. Torch is imported where it is used.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -66,6 +67,31 @@ def shifted_plane(x: Any, weight: Any) -> Any:
     return torch.fft.irfft2(torch.fft.ifftshift(out, dim=-2), s=x.shape[-2:])
 
 
+@functools.cache
+def _bases(n: int, m: int, dtype: Any) -> Tensors:
+    """Cosines and sines from values to wavenumbers, (n, 2 m), and back, (2 m, n)."""
+    import torch
+
+    k = torch.arange(m, device="cuda")
+    turns = torch.arange(n, device="cuda")[:, None] * k % n
+    angles = turns.double() * (2 * math.pi / n)
+    weight = torch.where((k == 0) | (2 * k == n), 1.0, 2.0).double() / n
+    there = torch.cat([angles.cos(), -angles.sin()], 1)
+    return there.to(dtype), (there * weight.repeat(2)).mT.contiguous().to(dtype)
+
+
+def by_matrices(x: Any, weight: Any) -> Any:
+    """One axis, the truncated transforms as products with matrices: the formula alone."""
+    import torch
+
+    n, m = x.shape[-1], weight.shape[0]
+    there, back = _bases(n, m, x.dtype)
+    parts = (x @ there).unflatten(-1, (2, m))
+    spectrum = torch.complex(parts[..., 0, :], parts[..., 1, :]).permute(2, 0, 1)
+    mixed = (spectrum @ torch.view_as_complex(weight)).permute(1, 2, 0)
+    return torch.cat([mixed.real, mixed.imag], -1) @ back
+
+
 def _field(batch: int, channels: int, size: Size, modes: Size) -> Tensors:
     """Fresh input and weight; ``modes`` counts non-negative wavenumbers."""
     import torch
@@ -121,7 +147,12 @@ LAYER: Size = (20, 64, 1024, 16)  # of the corrected convolution and of the Four
 def benchmarks() -> Iterator[Benchmark]:
     """The rows of the convolutions."""
     from bench.entries.boundary import fourier_convolution
-    from bench.entries.spectral import plane_in_corners
+    from bench.entries.spectral import (
+        matrix_product,
+        padded_inverse,
+        plane_at_once,
+        plane_in_corners,
+    )
     from physcon_ext import ops
 
     plain = _single(ops.spectral_conv)
@@ -132,7 +163,12 @@ def benchmarks() -> Iterator[Benchmark]:
             (batch, channels, n, m),
             lambda a=(batch, channels, size, modes): _field(*a),
             plain,
-            {"torch": _single(fourier_convolution)},
+            {
+                "torch": _single(fourier_convolution),
+                "torch_padded": _single(padded_inverse),
+                "torch_product": _single(matrix_product),
+                "matrices": _single(by_matrices),
+            },
             bars,
             _work(batch, channels, size, modes),
         )
@@ -143,7 +179,11 @@ def benchmarks() -> Iterator[Benchmark]:
             (batch, channels, *size, *modes),
             lambda a=(batch, channels, size, modes): _field(*a),
             plain,
-            {"torch": _single(plane_in_corners), "shifted": _single(shifted_plane)},
+            {
+                "torch": _single(plane_in_corners),
+                "torch_joined": _single(plane_at_once),
+                "shifted": _single(shifted_plane),
+            },
             {"ratio_torch": 4.0, "ratio_shifted": 5.0},
             _work(batch, channels, size, modes),
         )
@@ -208,13 +248,17 @@ def _block() -> Iterator[Benchmark]:
         product = torch.baddbmm(bias[:, None], skip.T.expand(x.shape[0], -1, -1), x)
         return (torch.nn.functional.gelu(fourier_convolution(x, weight) + product),)
 
+    def by_conv1d(x: Any, weight: Any, skip: Any, bias: Any) -> Tensors:
+        product = torch.nn.functional.conv1d(x, skip.T[..., None], bias)
+        return (torch.nn.functional.gelu(fourier_convolution(x, weight) + product),)
+
     moved, flops = _work(batch, channels, (n,), (m,))
     yield from _rows(
         "fno_block",
         LAYER,
         make,
         _single(ops.fno_block),
-        {"torch": baseline},
+        {"torch": baseline, "torch_conv1d": by_conv1d},
         {"ratio_torch": 5.0},
         (moved, flops + 2.0 * batch * channels**2 * n),
     )

@@ -27,6 +27,8 @@ def with_tables(document: str) -> str:
 
 def _table(source: str) -> str:
     record = json.loads((ROOT / source).read_text(encoding="utf-8"))
+    if "stages" in record:
+        return _gpu(record)
     if "entries" in record:
         return report.readme_table(record, source)
     for key, show in (
@@ -37,6 +39,27 @@ def _table(source: str) -> str:
         if key in record:
             return show(record)
     raise ValueError(f"{source}: no table is known for a record with the keys {sorted(record)}")
+
+
+def _gpu(record: dict[str, Any]) -> str:
+    """Captured microseconds, ratios eager and captured, of what ``bench.gpu_check`` recorded."""
+    if not record["valid"]:
+        raise ValueError(f"the record of {record['device']} is not valid: not for publication")
+    header = ("op", "shape", "pass", "us", "floor", "torch", "torch, captured", "published")
+    lines = [f"| {' | '.join(header)} |", f"|{' --- |' * len(header)}"]
+    for entry in record["entries"]:
+        ours = entry["ours_graph_us"]
+        cells = [
+            f"{ours['median']:.3g}" if isinstance(ours, dict) else "-",
+            f"{entry['floor_fraction']:.0%}" if "floor_fraction" in entry else "-",
+            *(
+                f"{entry[name]:.3g}" if name in entry else "-"
+                for name in ("ratio_torch", "ratio_torch_graph", "ratio_published")
+            ),
+        ]
+        shape = ", ".join(map(str, entry["shape"]))
+        lines.append(f"| `{entry['op']}` | ({shape}) | {entry['pass']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def _finite_volume(record: dict[str, Any]) -> str:
