@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from op_suite import (
     DTYPES,
+    EVERY_ID,
+    EVERY_OP,
     OP_IDS,
     OPS,
     TOLERANCE,
@@ -25,11 +28,15 @@ from op_suite import (
     deviation,
     fields,
     gradients,
+    normal,
+    seeded,
 )
 from physcon_ext import ops
 from physcon_ext.ops import EdgeTable, Method
 from test_fv_cavity import random_flow
 from test_ops_balance_law import problem
+from test_ops_boundary_spectral_conv import GRIDS
+from test_ops_boundary_spectral_conv import problem as field_problem
 
 
 pytestmark = pytest.mark.cuda
@@ -91,7 +98,7 @@ def test_convolutions_and_layers_equal_those_of_the_cpu(dtype: torch.dtype) -> N
     assert seen == names
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_layouts_streams_and_repeats_change_no_bit(op: Op) -> None:
     arguments = on_device(cast(op.arguments(op.free((3,), 150, 5)), torch.float32))
     first = fields(op.call(**arguments))
@@ -109,7 +116,7 @@ def test_layouts_streams_and_repeats_change_no_bit(op: Op) -> None:
             assert torch.equal(value, other[name]), name
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_a_captured_graph_gives_the_same_bits_on_new_data(op: Op) -> None:
     arguments = on_device(cast(op.arguments(op.free((3,), 150, 5)), torch.float32))
     op.call(**arguments)
@@ -126,7 +133,7 @@ def test_a_captured_graph_gives_the_same_bits_on_new_data(op: Op) -> None:
         assert torch.equal(value, captured[name]), name
 
 
-@pytest.mark.parametrize("op", OPS, ids=OP_IDS)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_nothing_waits_for_the_device(op: Op) -> None:
     arguments = on_device(cast(op.arguments(op.free((3,), 150, 5)), torch.float32))
     op.call(**arguments)
@@ -135,6 +142,103 @@ def test_nothing_waits_for_the_device(op: Op) -> None:
         op.call(**arguments)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+# Small, with periods of all kinds and Nyquist wavenumbers; then larger than the tiles of a kernel.
+FIELDS = [
+    *GRIDS,
+    ((67,), (9,), (67,)),
+    ((130,), (66,), (130,)),
+    ((1024,), (16,), (1024,)),
+    ((70, 40), (12, 9), (70, 40)),
+    ((19, 67), (10, 33), (20, 67.5)),
+    ((9, 10, 34), (4, 6, 9), (9, 10, 40)),
+]
+FIELD_IDS = ["x".join(map(str, n)) + f"-P{p[-1]}" for n, _, p in FIELDS]
+# Sums of tens of numbers, by matrices; the gradients sum over a batch as well.
+FIELD_LIMIT = {torch.float32: 1e-5, torch.float64: 1e-12}
+CONVOLUTIONS = ("spectral_conv", "assign_faces", "boundary_spectral_conv", "fno_block")
+Call = Callable[[list[Tensor]], Tensor]
+
+
+def convolution(op: str, grid: Any) -> tuple[list[Tensor], Call]:
+    """Float64 arguments of an op on fields that have a gradient, and the op as their function."""
+    corrected = op in ("boundary_spectral_conv", "fno_block")
+    x, weight, gains, values, stencils = field_problem(grid, channels=(5, 3), faces=True)
+    g, axes = seeded("device", op, grid), len(grid[0])
+    optional = (gains if corrected else []) + ([] if op == "spectral_conv" else values)
+    kernel = [] if op == "assign_faces" else [weight]
+    rest = [normal(g, 5, 3), normal(g, 3)] if op == "fno_block" else []
+    leaves = [x, *kernel, *[t for t in optional if t is not None], *rest]
+
+    def call(given: list[Tensor]) -> Tensor:
+        x, *left = given
+        stored = [None if s is None else s.to(x.device) for s in stencils]
+        if op == "assign_faces":
+            return ops.assign_faces(x, left, stored)
+        weight, *left = left
+        if op == "spectral_conv":
+            return ops.spectral_conv(x, weight, period=grid[2])
+        named: dict[str, Any] = dict(
+            gains=left[:axes], values=left[axes : 2 * axes], stencils=stored, period=grid[2]
+        )
+        if op == "fno_block":
+            return ops.fno_block(x, weight, *left[2 * axes :], **named)
+        return ops.boundary_spectral_conv(x, weight, named.pop("gains"), **named)
+
+    return leaves, call
+
+
+def in_dtype(op: str, axes: int, leaves: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Gains are float64 whatever the dtype of the field."""
+    kept = range(2, 2 + axes) if op in ("boundary_spectral_conv", "fno_block") else ()
+    return [t if i in kept else t.to(dtype) for i, t in enumerate(leaves)]
+
+
+def with_gradients(call: Call, leaves: list[Tensor], upstream: Tensor) -> list[Tensor]:
+    leaves = [t.detach().clone().requires_grad_() for t in leaves]
+    y = call(leaves)
+    return [y.detach(), *torch.autograd.grad(y, leaves, upstream.to(y.dtype))]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("grid", FIELDS, ids=FIELD_IDS)
+@pytest.mark.parametrize("op", CONVOLUTIONS)
+def test_convolutions_and_their_gradients_equal_those_of_the_cpu(
+    op: str, grid: Any, dtype: torch.dtype
+) -> None:
+    leaves, call = convolution(op, grid)
+    narrow = in_dtype(op, len(grid[0]), leaves, dtype)
+    exact = [t.double() for t in narrow]
+    shape = call(exact).shape
+    upstream = normal(seeded("device upstream", op, grid), *shape).to(dtype)
+    expected = with_gradients(call, exact, upstream.double())
+    on_cuda = [t.cuda() for t in narrow]
+    found = with_gradients(call, on_cuda, upstream.cuda())
+    again = with_gradients(call, on_cuda, upstream.cuda())
+    for i, (a, b, repeated) in enumerate(zip(found, expected, again, strict=True)):
+        assert torch.equal(a, repeated), i
+        error = deviation(a.cpu(), b)
+        assert error <= FIELD_LIMIT[dtype], (i, error)
+
+
+@pytest.mark.parametrize("grid", [g for g in FIELDS if len(g[0]) < 3], ids=str)
+def test_responses_and_gains_equal_those_of_the_cpu(grid: Any) -> None:
+    sizes, modes, period = grid
+    g = seeded("device response", grid)
+    weight = normal(g, *modes, 3, 3, 2)
+    weight[(0,) * len(sizes)] += 3.0
+
+    def gain(given: list[Tensor]) -> Tensor:
+        (kernel,) = given
+        response = ops.end_response(kernel, 0, size=sizes, period=period)
+        return ops.two_step_gain(response, tolerance=1e-7)
+
+    upstream = normal(g, *gain([weight]).shape)
+    expected = with_gradients(gain, [weight], upstream)
+    found = with_gradients(gain, [weight.cuda()], upstream.cuda())
+    for a, b in zip(found, expected, strict=True):
+        assert deviation(a.cpu(), b) <= 1e-9  # the elimination magnifies rounding
 
 
 LAWS = [

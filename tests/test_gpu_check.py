@@ -188,6 +188,27 @@ def test_every_kernel_has_a_small_case(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {r["op"] for r in _cuda.table()} <= {name for name, _ in calls.seen}
 
 
+def test_the_tests_for_a_device_call_every_op(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small, and on the CPU: what they compare is then equal, if they are right themselves."""
+    import test_cuda_device as device
+    from physcon_ext.ops import _cuda
+    from test_cuda_kernels import Calls
+
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda tensor: tensor.clone())
+    monkeypatch.setattr(device, "SHAPES", [((2,), 9, 3)])
+    with Calls() as calls:
+        for op in device.OPS:
+            device.test_numbers_and_gradients_equal_those_of_the_cpu(op, False, torch.float32)
+        for name in device.CONVOLUTIONS:
+            device.test_convolutions_and_their_gradients_equal_those_of_the_cpu(
+                name, device.FIELDS[2], torch.float32
+            )
+        device.test_responses_and_gains_equal_those_of_the_cpu(device.FIELDS[2])
+        device.test_finite_volume_steps_equal_those_of_the_cpu(*device.LAWS[0])
+        device.test_cavity_steps_equal_those_of_the_cpu()
+    assert set(_cuda.COMPOSITE_OPS) <= {name for name, _ in calls.seen}
+
+
 def test_every_row_of_the_benchmark_is_measured_and_written(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
