@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+// Spectra at the ends of an axis: their values there, and sources there.
+//
+// At the ends of an axis a mode is e^{-i w c} and e^{+i w c}: with P = sum h cos(w c) Y and
+// R = sum h sin(w c) Y the end values are P - i R and P + i R, and sources g_0, g_N at the ends
+// radiate (g_0 + g_N) cos(w c) + i (g_0 - g_N) sin(w c). Either pair of sums is formed as sum and
+// difference of the ends, so that nothing cancels where the ends are neighbours on the circle.
+#include "../boundary_spectral.hpp"
+#pragma once
+
+#include "normal.hpp"
+
+namespace physcon::PHYSCON_ISA_NAMESPACE {
+
+/// Rows of complex channels per mode, `stack` blocks of `batch` rows deep.
+template <typename T>
+struct Spectrum {
+    T* data;
+    int64_t batch, channels;
+    int64_t stack = 1, slot = 0;
+    T* row(int64_t mode, int64_t b) const {
+        return data + 2 * ((mode * stack + slot) * batch + b) * channels;
+    }
+};
+
+/// ends (others, batch, 2 ends, channels, 2): the values of a spectrum at both ends of an axis,
+/// weighted by h_k if `weighted`; the plain sums are the adjoint of `radiate`.
+template <typename T>
+void evaluate(
+    const Spectrum<const T>& spectrum,
+    const Normal& normal,
+    const Phases& phases,
+    bool weighted,
+    double* ends,
+    const Executor& executor
+) {
+    const int64_t length = 2 * spectrum.channels, rows = normal.others * spectrum.batch;
+    run_indices(executor, rows, [&](int64_t, int64_t row) {
+        const int64_t q = row / spectrum.batch, b = row % spectrum.batch;
+        double* first = ends + 2 * row * length;
+        double* last = first + length;
+        const int64_t step = 2 * normal.inner * spectrum.stack * spectrum.batch * spectrum.channels;
+        const T* from = spectrum.row(normal.mode(0, q), b);
+        const auto block = [&](auto full_tag, int64_t i) {
+            constexpr bool full = decltype(full_tag)::value;
+            const int count = full ? width<T> : static_cast<int>(length - i);
+            Wide<T> p = {}, r = {};
+            for (int64_t k = 0; k < normal.modes; ++k) {
+                const Wide<T> v = load_wide<full>(from + k * step + i, count);
+                const double h = weighted ? phases.weight[k] : 1;
+                const double c = h * phases.cosine[k], s = h * phases.sine[k];
+                for (int w = 0; w < Wide<T>::parts; ++w) {
+                    p.part[w] += c * v.part[w];
+                    r.part[w] += s * v.part[w];
+                }
+            }
+            double even[width<T>], odd[width<T>];
+            __builtin_memcpy(even, &p, sizeof(p));
+            __builtin_memcpy(odd, &r, sizeof(r));
+            for (int j = 0; j + 1 < count; j += 2) {
+                first[i + j] = even[j] + odd[j + 1];
+                first[i + j + 1] = even[j + 1] - odd[j];
+                last[i + j] = even[j] - odd[j + 1];
+                last[i + j + 1] = even[j + 1] + odd[j];
+            }
+        };
+        int64_t i = 0;
+        for (; i + width<T> <= length; i += width<T>) {
+            block(std::true_type{}, i);
+        }
+        if (i < length) {
+            block(std::false_type{}, i);
+        }
+    });
+}
+
+/// out = base + (what sources of the strength `ends` radiate), weighted by h_k if `weighted`.
+/// Overwrites `ends` by g_0 + g_N and i (g_0 - g_N). `base` null: zero.
+template <typename T>
+void radiate(
+    double* ends,
+    const Normal& normal,
+    const Phases& phases,
+    bool weighted,
+    const Spectrum<const T>& base,
+    const Spectrum<T>& out,
+    const Executor& executor
+) {
+    const int64_t length = 2 * out.channels, rows = normal.others * out.batch;
+    run_indices(executor, rows, [&](int64_t, int64_t row) {
+        const int64_t q = row / out.batch, b = row % out.batch;
+        double* even = ends + 2 * row * length;
+        double* odd = even + length;
+        for (int64_t i = 0; i < length; i += 2) {
+            const double re = even[i] - odd[i], im = even[i + 1] - odd[i + 1];
+            even[i] += odd[i];
+            even[i + 1] += odd[i + 1];
+            odd[i] = -im;
+            odd[i + 1] = re;
+        }
+        for (int64_t k = 0; k < normal.modes; ++k) {
+            const int64_t mode = normal.mode(k, q);
+            const double h = weighted ? phases.weight[k] : 1;
+            const double c = h * phases.cosine[k], s = h * phases.sine[k];
+            T* to = out.row(mode, b);
+            const T* from = base.data == nullptr ? nullptr : base.row(mode, b);
+            const auto block = [&](auto full_tag, int64_t i) {
+                constexpr bool full = decltype(full_tag)::value;
+                const int count = full ? width<T> : static_cast<int>(length - i);
+                Wide<T> sum = {};
+                if (from != nullptr) {
+                    sum = load_wide<full>(from + i, count);
+                }
+                for (int w = 0; w < Wide<T>::parts; ++w) {
+                    const int64_t at = i + w * width<double>;
+                    const int left = full ? width<double> : static_cast<int>(length - at);
+                    if (left > 0) {
+                        const int lanes = smaller(left, width<double>);
+                        sum.part[w] += c * load_lanes<full>(even + at, lanes) +
+                                       s * load_lanes<full>(odd + at, lanes);
+                    }
+                }
+                store_narrow<full>(to + i, sum, count);
+            };
+            int64_t i = 0;
+            for (; i + width<T> <= length; i += width<T>) {
+                block(std::true_type{}, i);
+            }
+            if (i < length) {
+                block(std::false_type{}, i);
+            }
+        }
+    });
+}
+
+}  // namespace physcon::PHYSCON_ISA_NAMESPACE

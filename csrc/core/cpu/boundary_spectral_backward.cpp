@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+// The adjoint of the stage between the transforms of the corrected convolution.
+#include "boundary_axis.hpp"
+#include "boundary_ends.hpp"
+#include "faces.hpp"
+
+namespace physcon::PHYSCON_ISA_NAMESPACE {
+namespace {
+
+/// The adjoint. With the mixings t = 1 .. n + 1 of n corrected axes, the gradients g_t of their
+/// outputs and the shifts U_j of the axes,
+///
+///   dL/dW = X^H (g_1 + .. + g_{n+1}) + sum_j U_j^H (g_{j+1} + .. + g_{n+1}),
+///
+/// so going back over the axes needs one running sum of the g_t.
+template <typename T>
+class Backward {
+  public:
+    Backward(
+        const BoundarySpectralConvBackwardArgs<T>& a, const Executor& executor, void* workspace
+    )
+        : a_(a),
+          executor_(executor),
+          arena_(workspace),
+          measuring_(workspace == nullptr),
+          modes_(mode_count(a.grid)),
+          stack_(corrected_axes(a.gains) + 1),
+          line_(arena_, Normal(a.grid, 2)) {
+        for (const FaceRule<T>& rule : a.rule) {
+            faces_ = faces_ || rule.stencil != nullptr;
+        }
+        const int64_t numbers = 2 * modes_ * a.batch;
+        interior_ = arena_.take<T>(faces_ ? a.batch * a.out * point_count(a.grid) : 0);
+        left_ = arena_.take<T>(stack_ > 1 ? stack_ * numbers * a.in : 0);
+        right_ = arena_.take<T>(stack_ > 1 ? stack_ * numbers * a.out : 0);
+        upstream_ = arena_.take<T>(numbers * a.out);
+        pulled_ = arena_.take<T>(numbers * a.in);
+        through_ = arena_.take<T>(stack_ > 2 ? numbers * a.in : 0);
+        ends_ = arena_.take<double>(ends_size(a.grid, a.batch, larger(a.in, a.out)));
+
+        analysis_ = transform(a.grid, a.tables, a.batch * a.out, true);
+        analysis_.values = a.grad;
+        analysis_.spectrum_out = upstream_;
+        pull_ = mixing<T>(a);
+        pull_.upstream = upstream_;
+        pull_.input_gradient = pulled_;
+        weigh_ = mixing<T>(a);
+        weigh_.batch = stack_ * a.batch;
+        weigh_.input = stack_ > 1 ? left_ : a.spectrum;
+        weigh_.upstream = stack_ > 1 ? right_ : upstream_;
+        weigh_.weight_gradient = a.weight_out;
+        synthesis_ = transform(a.grid, a.tables, a.batch * a.in, false);
+        synthesis_.spectrum = pulled_;
+        synthesis_.values_out = a.x_out;
+        const std::size_t mixings = larger(
+            mix_adjoint<T>(pull_, executor, nullptr), mix_adjoint<T>(weigh_, executor, nullptr)
+        );
+        const std::size_t transforms = larger(
+            analyse<T>(analysis_, executor, nullptr), synthesise<T>(synthesis_, executor, nullptr)
+        );
+        scratch_ = arena_.take<char>(static_cast<int64_t>(larger(mixings, transforms)));
+    }
+
+    std::size_t run() {
+        if (!measuring_) {
+            if (faces_) {
+                pull_faces();
+            } else {
+                analyse(analysis_, executor_, scratch_);
+            }
+        }
+        const double* behind = a_.shifts;
+        for (int axis = 0; axis < 3; ++axis) {
+            if (a_.gains.data[axis] != nullptr) {
+                const Normal normal(a_.grid, axis);
+                behind += Records(normal, a_.batch, a_.in, a_.out, nullptr).size();
+            }
+        }
+        pull_axes(2, stack_ - 1, behind);
+        return arena_.used();
+    }
+
+  private:
+    /// The transform of the gradient with the faces pulled back.
+    void pull_faces() {
+        if (a_.grid.axes == 1 && pull_ends()) {
+            return;
+        }
+        AssignFacesBackwardArgs<T> f;
+        f.items = a_.batch;
+        f.channels = a_.out;
+        f.grad = a_.grad;
+        f.output = interior_;
+        for (int axis = 0; axis < 3; ++axis) {
+            f.size[axis] = a_.grid.size[axis];
+            f.rule[axis] = a_.rule[axis];
+            f.gradient[axis] = a_.face_gradient[axis];
+        }
+        pull_back_faces(f, executor_);
+        auto whole = analysis_;
+        whole.values = interior_;
+        analyse(whole, executor_, scratch_);
+    }
+
+    /// On a line the rule moves the gradient of each end to a few points: the change is added to
+    /// the transform, and the gradient itself is read where it is. Not where an end is not finite,
+    /// which the rule would have removed.
+    bool pull_ends() {
+        const FaceRule<T>& rule = a_.rule[2];
+        const int64_t rows = a_.batch * a_.out, points = a_.grid.size[2];
+        double total = 0;
+        for (int64_t row = 0; row < rows; ++row) {
+            const T* grad = a_.grad + row * points;
+            total += static_cast<double>(grad[0] - grad[0]) +
+                     static_cast<double>(grad[points - 1] - grad[points - 1]);
+        }
+        if (!(total == 0)) {
+            return false;
+        }
+        if (a_.face_gradient[2].values != nullptr) {
+            AssignFacesBackwardArgs<T> f;
+            f.items = a_.batch;
+            f.channels = a_.out;
+            f.gradient[2] = a_.face_gradient[2];
+            f.rule[2] = rule;
+            run_indices(executor_, rows, [&](int64_t, int64_t row) {
+                f.gradient[2].values[2 * row] = a_.grad[row * points];
+                f.gradient[2].values[2 * row + 1] = a_.grad[(row + 1) * points - 1];
+            });
+            sum_face_gradients(f, executor_);
+        }
+        analyse(analysis_, executor_, scratch_);
+        const Normal normal(a_.grid, 2);
+        const Spectrum<T> upstream = {upstream_, a_.batch, a_.out};
+        for (int64_t j = 0; j < rule.width; ++j) {
+            // Moves s_j g to point j, and takes g away from where it was.
+            const double first = rule.stencil[j] - (j == 0 ? 1 : 0),
+                         last = rule.stencil[rule.width + j] - (j == 0 ? 1 : 0);
+            if (first == 0 && last == 0) {
+                continue;
+            }
+            run_indices(executor_, rows, [&](int64_t, int64_t row) {
+                const int64_t b = row / a_.out, c = row % a_.out;
+                double* to = ends_ + 2 * (2 * b * a_.out + c);
+                to[0] = first * static_cast<double>(a_.grad[row * points]);
+                to[2 * a_.out] = last * static_cast<double>(a_.grad[(row + 1) * points - 1]);
+                to[1] = to[2 * a_.out + 1] = 0;
+            });
+            line_.fill(normal, j);
+            radiate<T>(
+                ends_, normal, line_, true, {upstream_, a_.batch, a_.out}, upstream, executor_
+            );
+        }
+        return true;
+    }
+
+    /// Back through `axis` and those before it, then through the transforms. `slot` counts the
+    /// corrected axes that remain, `behind` is where the records of the next one end.
+    void pull_axes(int axis, int64_t slot, const double* behind) {
+        if (axis < 0) {
+            finish();
+            return;
+        }
+        if (a_.gains.data[axis] == nullptr) {
+            pull_axes(axis - 1, slot, behind);
+            return;
+        }
+        const Correction<T> c(
+            arena_, a_.grid, axis, a_.batch, a_.in, a_.out, a_.gains, nullptr, executor_
+        );
+        Records seen = c.records, grad = c.records;
+        grad.data = arena_.take<double>(grad.size());
+        double* line_ends = arena_.take<double>(ends_size(a_.grid, a_.batch, a_.in));
+        if (!measuring_) {
+            // The records are read only; one type serves both directions.
+            seen.data = const_cast<double*>(behind) - seen.size();
+            behind = seen.data;
+            c.fill(executor_);
+            pull_axis(c, seen, grad, slot, line_ends);
+        }
+        pull_axes(axis - 1, slot - 1, behind);
+        if (!measuring_ && a_.x_out != nullptr) {
+            c.lines.add_adjoint(line_ends, a_.x_out, executor_);
+        }
+    }
+
+    void pull_axis(
+        const Correction<T>& c,
+        const Records& seen,
+        const Records& grad,
+        int64_t slot,
+        double* line_ends
+    ) {
+        const Normal& normal = c.normal;
+        const Spectrum<T> shift = {left_, a_.batch, a_.in, stack_, slot};
+        const Spectrum<T> upstream = {upstream_, a_.batch, a_.out};
+        const Spectrum<T> through = {through_, a_.batch, a_.in};
+        const auto constant = [](const Spectrum<T>& s) {
+            return Spectrum<const T>{s.data, s.batch, s.channels, s.stack, s.slot};
+        };
+        seen.get(ends_, 2 * a_.in, seen.shifts(), executor_);
+        radiate<T>(ends_, normal, c.phases, false, {nullptr, a_.batch, a_.in}, shift, executor_);
+        stack_rows(upstream_, right_, a_.out, slot);
+
+        mix_adjoint(pull_, executor_, scratch_);
+        evaluate<T>({pulled_, a_.batch, a_.in}, normal, c.phases, false, ends_, executor_);
+        grad.put(ends_, 2 * a_.in, grad.shifts(), executor_);
+        if (slot < stack_ - 1) {  // later axes saw the shifts of this one in their end lines
+            evaluate<T>(constant(through), normal, c.phases, false, ends_, executor_);
+            grad.put(ends_, 2 * a_.in, 0, executor_);
+            run_indices(executor_, normal.others * a_.batch, [&](int64_t, int64_t row) {
+                double* record = grad.data + row * grad.length();
+                for (int64_t i = 0; i < grad.moved(); ++i) {
+                    record[grad.shifts() + i] += record[i];
+                }
+            });
+        }
+        if (a_.gain_out[normal.axis] != nullptr) {
+            c.gains.gradient(seen, grad, a_.gain_out[normal.axis], executor_);
+        }
+        c.gains.apply_adjoint(grad, executor_);
+        grad.get(ends_, 2 * a_.out, grad.outputs(), executor_);
+        take_real_field(ends_, normal, true, a_.batch * 4 * a_.out, executor_);
+        radiate<T>(ends_, normal, c.phases, true, constant(upstream), upstream, executor_);
+        grad.get(line_ends, 2 * a_.in, 0, executor_);
+        if (slot > 1) {
+            grad.get(ends_, 2 * a_.in, 0, executor_);
+            take_real_field(ends_, normal, true, a_.batch * 4 * a_.in, executor_);
+            const bool first = slot == stack_ - 1;
+            radiate<T>(
+                ends_,
+                normal,
+                c.phases,
+                true,
+                {first ? nullptr : through_, a_.batch, a_.in},
+                through,
+                executor_
+            );
+        }
+    }
+
+    void finish() {
+        if (measuring_) {
+            return;
+        }
+        if (a_.weight_out != nullptr) {
+            if (stack_ > 1) {
+                stack_rows(a_.spectrum, left_, a_.in, 0);
+                stack_rows(upstream_, right_, a_.out, 0);
+            }
+            mix_adjoint(weigh_, executor_, scratch_);
+        }
+        if (a_.x_out != nullptr) {
+            mix_adjoint(pull_, executor_, scratch_);
+            synthesise(synthesis_, executor_, scratch_);
+        }
+    }
+
+    void stack_rows(const T* from, T* to, int64_t channels, int64_t slot) const {
+        run_indices(executor_, modes_, [&](int64_t, int64_t mode) {
+            const int64_t length = 2 * a_.batch * channels;
+            __builtin_memcpy(
+                to + (mode * stack_ + slot) * length,
+                from + mode * length,
+                static_cast<std::size_t>(length) * sizeof(T)
+            );
+        });
+    }
+
+    const BoundarySpectralConvBackwardArgs<T>& a_;
+    const Executor& executor_;
+    Arena arena_;
+    bool measuring_, faces_ = false;
+    int64_t modes_, stack_;
+    Phases line_;
+    T *interior_, *left_, *right_, *upstream_, *pulled_, *through_;
+    double* ends_;
+    void* scratch_;
+    SpectralTransformArgs<T> analysis_, synthesis_;
+    SpectralMixArgs<T> pull_, weigh_;
+};
+
+}  // namespace
+
+template <typename T>
+std::size_t boundary_spectral_conv_backward_workspace(
+    const BoundarySpectralConvBackwardArgs<T>& args, const Executor& executor
+) {
+    return Backward<T>(args, executor, nullptr).run();
+}
+template <typename T>
+void boundary_spectral_conv_backward(
+    const BoundarySpectralConvBackwardArgs<T>& args, const Executor& executor, void* workspace
+) {
+    Backward<T>(args, executor, workspace).run();
+}
+
+#define PHYSCON_INSTANTIATE(T)                                             \
+    template std::size_t boundary_spectral_conv_backward_workspace(        \
+        const BoundarySpectralConvBackwardArgs<T>&, const Executor&        \
+    );                                                                     \
+    template void boundary_spectral_conv_backward(                         \
+        const BoundarySpectralConvBackwardArgs<T>&, const Executor&, void* \
+    );
+PHYSCON_INSTANTIATE(float)
+PHYSCON_INSTANTIATE(double)
+
+}  // namespace physcon::PHYSCON_ISA_NAMESPACE
