@@ -2,6 +2,7 @@
 // A corrected axis, and the stages around it.
 #pragma once
 
+#include "boundary_ends.hpp"
 #include "boundary_gains.hpp"
 #include "boundary_lines.hpp"
 
@@ -38,6 +39,53 @@ struct Correction {
         phases.fill(normal);
         lines.fill(executor);
         gains.fill(executor);
+    }
+    bool on_line() const {
+        return records.parts == 1;
+    }
+    /// Values of a spectrum at the ends, into `r` from `at` on. `weighted`: of the real field that
+    /// the spectrum stands for. `ends` is scratch, here and below.
+    void evaluate(
+        const Spectrum<const T>& spectrum,
+        bool weighted,
+        const Records& r,
+        int64_t at,
+        double* ends,
+        const Executor& executor
+    ) const {
+        if (on_line()) {
+            double* to = r.data + at;
+            evaluate_line(spectrum, phases, normal.modes, weighted, to, r.length(), executor);
+            return;
+        }
+        evaluate_ends(spectrum, normal, phases, weighted, ends, executor);
+        if (weighted) {
+            take_real_field(ends, normal, true, r.batch * 4 * spectrum.channels, executor);
+        }
+        r.put(ends, 2 * spectrum.channels, at, executor);
+    }
+    /// out = base + what the sources in `r` from `at` on radiate; the adjoint of `evaluate`.
+    void radiate(
+        const Records& r,
+        int64_t at,
+        bool weighted,
+        const Spectrum<const T>& base,
+        const Spectrum<T>& out,
+        double* ends,
+        const Executor& executor
+    ) const {
+        if (on_line()) {
+            const double* from = r.data + at;
+            radiate_line(
+                from, r.length(), phases, normal.modes, weighted, base, out, ends, executor
+            );
+            return;
+        }
+        r.get(ends, 2 * out.channels, at, executor);
+        if (weighted) {
+            take_real_field(ends, normal, true, r.batch * 4 * out.channels, executor);
+        }
+        radiate_ends(ends, normal, phases, weighted, base, out, executor);
     }
 };
 

@@ -9,6 +9,7 @@
 #pragma once
 
 #include "normal.hpp"
+#include "shuffle.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 
@@ -24,9 +25,9 @@ struct Spectrum {
 };
 
 /// ends (others, batch, 2 ends, channels, 2): the values of a spectrum at both ends of an axis,
-/// weighted by h_k if `weighted`; the plain sums are the adjoint of `radiate`.
+/// weighted by h_k if `weighted`; the plain sums are the adjoint of `radiate_ends`.
 template <typename T>
-void evaluate(
+void evaluate_ends(
     const Spectrum<const T>& spectrum,
     const Normal& normal,
     const Phases& phases,
@@ -77,7 +78,7 @@ void evaluate(
 /// out = base + (what sources of the strength `ends` radiate), weighted by h_k if `weighted`.
 /// Overwrites `ends` by g_0 + g_N and i (g_0 - g_N). `base` null: zero.
 template <typename T>
-void radiate(
+void radiate_ends(
     double* ends,
     const Normal& normal,
     const Phases& phases,
@@ -118,6 +119,123 @@ void radiate(
                         const int lanes = smaller(left, width<double>);
                         sum.part[w] += c * load_lanes<full>(even + at, lanes) +
                                        s * load_lanes<full>(odd + at, lanes);
+                    }
+                }
+                store_narrow<full>(to + i, sum, count);
+            };
+            int64_t i = 0;
+            for (; i + width<T> <= length; i += width<T>) {
+                block(std::true_type{}, i);
+            }
+            if (i < length) {
+                block(std::false_type{}, i);
+            }
+        }
+    });
+}
+
+// On a line the ends are real, g_0 = sum h (cos Re Y + sin Im Y), g_N = sum h (cos Re Y - sin Im
+// Y): one factor per part of a complex number, (cos, sin, cos, sin, ..).
+
+/// (cos, sin) of mode k, weighted by h_k if `weighted`, over all lanes.
+inline Vector<double> turn(const Phases& phases, int64_t k, bool weighted) {
+    const double h = weighted ? phases.weight[k] : 1;
+    const double pair[2] = {h * phases.cosine[k], h * phases.sine[k]};
+    return repeat_pair(pair);
+}
+
+/// `evaluate_ends` on a line: ends (batch, 2 ends, channels), items `pitch` apart.
+template <typename T>
+void evaluate_line(
+    const Spectrum<const T>& spectrum,
+    const Phases& phases,
+    int64_t modes,
+    bool weighted,
+    double* ends,
+    int64_t pitch,
+    const Executor& executor
+) {
+    const int64_t channels = spectrum.channels, length = 2 * channels;
+    const int64_t step = length * spectrum.batch * spectrum.stack;
+    run_indices(executor, spectrum.batch, [&](int64_t, int64_t b) {
+        const T* from = spectrum.row(0, b);
+        double* first = ends + b * pitch;
+        double* last = first + channels;
+        const auto block = [&](auto vectors_tag, auto full_tag, int64_t i) {
+            constexpr int vectors = decltype(vectors_tag)::value;
+            constexpr bool full = decltype(full_tag)::value;
+            const int count = full ? width<T> : static_cast<int>(length - i);
+            Wide<T> sum[vectors] = {};
+            for (int64_t k = 0; k < modes; ++k) {
+                const Vector<double> factor = turn(phases, k, weighted);
+                for (int v = 0; v < vectors; ++v) {
+                    const Wide<T> value =
+                        load_wide<full>(from + k * step + i + v * width<T>, count);
+                    for (int w = 0; w < Wide<T>::parts; ++w) {
+                        sum[v].part[w] += factor * value.part[w];
+                    }
+                }
+            }
+            double lanes[vectors * width<T>];
+            __builtin_memcpy(lanes, sum, sizeof(sum));
+            for (int j = 0; j + 1 < (full ? vectors * width<T> : count); j += 2) {
+                first[(i + j) / 2] = lanes[j] + lanes[j + 1];
+                last[(i + j) / 2] = lanes[j] - lanes[j + 1];
+            }
+        };
+        constexpr int most = 4;
+        int64_t i = 0;
+        for (; i + most * width<T> <= length; i += most * width<T>) {
+            block(std::integral_constant<int, most>{}, std::true_type{}, i);
+        }
+        for (; i + width<T> <= length; i += width<T>) {
+            block(std::integral_constant<int, 1>{}, std::true_type{}, i);
+        }
+        if (i < length) {
+            block(std::integral_constant<int, 1>{}, std::false_type{}, i);
+        }
+    });
+}
+
+/// `radiate_ends` on a line, from `ends` as above; `work` holds 2 channels per item.
+template <typename T>
+void radiate_line(
+    const double* ends,
+    int64_t pitch,
+    const Phases& phases,
+    int64_t modes,
+    bool weighted,
+    const Spectrum<const T>& base,
+    const Spectrum<T>& out,
+    double* work,
+    const Executor& executor
+) {
+    const int64_t channels = out.channels, length = 2 * channels;
+    run_indices(executor, out.batch, [&](int64_t, int64_t b) {
+        const double* first = ends + b * pitch;
+        const double* last = first + channels;
+        double* strength = work + b * length;
+        for (int64_t c = 0; c < channels; ++c) {
+            strength[2 * c] = first[c] + last[c];
+            strength[2 * c + 1] = first[c] - last[c];
+        }
+        for (int64_t k = 0; k < modes; ++k) {
+            const Vector<double> factor = turn(phases, k, weighted);
+            T* to = out.row(k, b);
+            const T* from = base.data == nullptr ? nullptr : base.row(k, b);
+            const auto block = [&](auto full_tag, int64_t i) {
+                constexpr bool full = decltype(full_tag)::value;
+                const int count = full ? width<T> : static_cast<int>(length - i);
+                Wide<T> sum = {};
+                if (from != nullptr) {
+                    sum = load_wide<full>(from + i, count);
+                }
+                for (int w = 0; w < Wide<T>::parts; ++w) {
+                    const int64_t at = i + w * width<double>;
+                    const int left = full ? width<double> : static_cast<int>(length - at);
+                    if (left > 0) {
+                        sum.part[w] +=
+                            factor * load_lanes<full>(strength + at, smaller(left, width<double>));
                     }
                 }
                 store_narrow<full>(to + i, sum, count);

@@ -130,25 +130,45 @@ struct EndLines {
     }
     /// ends (others, batch, 2, channels, 2) <- transforms of the end lines of `field`.
     void analyse(const T* field, double* ends, const Executor& executor) const {
-        double* lines = grid.axes == 1 ? ends : buffer[0];
         visit(executor, [&](int64_t from, int64_t to) {
-            lines[to] = static_cast<double>(field[from]);
-            lines[to + 1] = 0;
+            buffer[0][to] = static_cast<double>(field[from]);
+            buffer[0][to + 1] = 0;
         });
-        if (grid.axes > 1) {
-            transform_lines(basis[1], true, count[0], lanes(), buffer[0], buffer[1], executor);
-            transform_lines(basis[0], true, 1, modes[1] * lanes(), buffer[1], ends, executor);
-        }
+        transform_lines(basis[1], true, count[0], lanes(), buffer[0], buffer[1], executor);
+        transform_lines(basis[0], true, 1, modes[1] * lanes(), buffer[1], ends, executor);
     }
     /// field += the adjoint of `analyse` applied to `ends`.
     void add_adjoint(const double* ends, T* field, const Executor& executor) const {
-        const double* lines = grid.axes == 1 ? ends : buffer[0];
-        if (grid.axes > 1) {
-            transform_lines(basis[0], false, 1, modes[1] * lanes(), ends, buffer[1], executor);
-            transform_lines(basis[1], false, count[0], lanes(), buffer[1], buffer[0], executor);
-        }
+        transform_lines(basis[0], false, 1, modes[1] * lanes(), ends, buffer[1], executor);
+        transform_lines(basis[1], false, count[0], lanes(), buffer[1], buffer[0], executor);
         visit(executor, [&](int64_t to, int64_t from) {
-            field[to] = static_cast<T>(static_cast<double>(field[to]) + lines[from]);
+            field[to] = static_cast<T>(static_cast<double>(field[to]) + buffer[0][from]);
+        });
+    }
+    /// On a line: calls body(position of the first point, of the last, item, channel).
+    template <typename Body>
+    void visit_line(const Executor& executor, Body&& body) const {
+        const int64_t points = grid.size[normal.axis];
+        run_indices(executor, batch, [&](int64_t, int64_t b) {
+            for (int64_t c = 0; c < channels; ++c) {
+                const int64_t first = (b * channels + c) * points;
+                body(first, first + points - 1, b, c);
+            }
+        });
+    }
+    /// On a line: ends (batch, 2, channels), items `pitch` apart, <- the end points of `field`.
+    void read_line(const T* field, double* ends, int64_t pitch, const Executor& executor) const {
+        visit_line(executor, [&](int64_t first, int64_t last, int64_t b, int64_t c) {
+            ends[b * pitch + c] = static_cast<double>(field[first]);
+            ends[b * pitch + channels + c] = static_cast<double>(field[last]);
+        });
+    }
+    /// The adjoint of `read_line`, added to `field`.
+    void add_line(const double* ends, int64_t pitch, T* field, const Executor& executor) const {
+        visit_line(executor, [&](int64_t first, int64_t last, int64_t b, int64_t c) {
+            const double* end = ends + b * pitch + c;
+            field[first] = static_cast<T>(static_cast<double>(field[first]) + end[0]);
+            field[last] = static_cast<T>(static_cast<double>(field[last]) + end[channels]);
         });
     }
 };

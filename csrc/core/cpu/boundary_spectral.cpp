@@ -49,10 +49,15 @@ std::size_t forward(
         }
         c.fill(executor);
         const Spectrum<const T> before = {mix_args.input, a.batch, a.in};
-        c.lines.analyse(a.x, ends, executor);
-        r.put(ends, 2 * a.in, 0, executor);
+        if (c.on_line()) {
+            c.lines.read_line(a.x, r.data, r.length(), executor);
+        } else {
+            c.lines.analyse(a.x, ends, executor);
+            r.put(ends, 2 * a.in, 0, executor);
+        }
         if (done > 0) {
-            evaluate<T>({shift, a.batch, a.in}, c.normal, c.phases, true, ends, executor);
+            const Spectrum<const T> moved = {shift, a.batch, a.in};
+            evaluate_ends<T>(moved, c.normal, c.phases, true, ends, executor);
             take_real_field(ends, c.normal, true, a.batch * 4 * a.in, executor);
             // The lines of the input plus what earlier axes put there.
             run_indices(executor, c.normal.others * a.batch, [&](int64_t, int64_t row) {
@@ -63,17 +68,13 @@ std::size_t forward(
             });
         }
         mix(mix_args, executor, scratch);
-        evaluate<T>({mixed, a.batch, a.out}, c.normal, c.phases, true, ends, executor);
-        take_real_field(ends, c.normal, true, a.batch * 4 * a.out, executor);
-        r.put(ends, 2 * a.out, r.outputs(), executor);
+        c.evaluate({mixed, a.batch, a.out}, true, r, r.outputs(), ends, executor);
         c.gains.apply(r, executor);
-        r.get(ends, 2 * a.in, r.shifts(), executor);
-        radiate<T>(ends, c.normal, c.phases, false, before, {shifted, a.batch, a.in}, executor);
+        c.radiate(r, r.shifts(), false, before, {shifted, a.batch, a.in}, ends, executor);
         ++done;
         if (done < corrected) {
-            r.get(ends, 2 * a.in, r.shifts(), executor);
             const Spectrum<const T> sum = {done > 1 ? shift : nullptr, a.batch, a.in};
-            radiate<T>(ends, c.normal, c.phases, false, sum, {shift, a.batch, a.in}, executor);
+            c.radiate(r, r.shifts(), false, sum, {shift, a.batch, a.in}, ends, executor);
         }
         mix_args.input = shifted;
         shifts += r.size();

@@ -131,7 +131,8 @@ class Backward {
         }
         analyse(analysis_, executor_, scratch_);
         const Normal normal(a_.grid, 2);
-        const Spectrum<T> upstream = {upstream_, a_.batch, a_.out};
+        const Spectrum<T> spectrum = {upstream_, a_.batch, a_.out};
+        const Spectrum<const T> upstream = {upstream_, a_.batch, a_.out};
         for (int64_t j = 0; j < rule.width; ++j) {
             // Moves s_j g to point j, and takes g away from where it was.
             const double first = rule.stencil[j] - (j == 0 ? 1 : 0),
@@ -139,16 +140,19 @@ class Backward {
             if (first == 0 && last == 0) {
                 continue;
             }
-            run_indices(executor_, rows, [&](int64_t, int64_t row) {
-                const int64_t b = row / a_.out, c = row % a_.out;
-                double* to = ends_ + 2 * (2 * b * a_.out + c);
-                to[0] = first * static_cast<double>(a_.grad[row * points]);
-                to[2 * a_.out] = last * static_cast<double>(a_.grad[(row + 1) * points - 1]);
-                to[1] = to[2 * a_.out + 1] = 0;
+            const int64_t pitch = 2 * a_.out;
+            double* ends = ends_ + pitch * a_.batch;  // behind the scratch of `radiate_line`
+            run_indices(executor_, a_.batch, [&](int64_t, int64_t b) {
+                const T* grad = a_.grad + b * a_.out * points;
+                double* to = ends + b * pitch;
+                for (int64_t c = 0; c < a_.out; ++c, grad += points) {
+                    to[c] = first * static_cast<double>(grad[0]);
+                    to[a_.out + c] = last * static_cast<double>(grad[points - 1]);
+                }
             });
             line_.fill(normal, j);
-            radiate<T>(
-                ends_, normal, line_, true, {upstream_, a_.batch, a_.out}, upstream, executor_
+            radiate_line<T>(
+                ends, pitch, line_, normal.modes, true, upstream, spectrum, ends_, executor_
             );
         }
         return true;
@@ -170,27 +174,25 @@ class Backward {
         );
         Records seen = c.records, grad = c.records;
         grad.data = arena_.take<double>(grad.size());
-        double* line_ends = arena_.take<double>(ends_size(a_.grid, a_.batch, a_.in));
         if (!measuring_) {
             // The records are read only; one type serves both directions.
             seen.data = const_cast<double*>(behind) - seen.size();
             behind = seen.data;
             c.fill(executor_);
-            pull_axis(c, seen, grad, slot, line_ends);
+            pull_axis(c, seen, grad, slot);
         }
         pull_axes(axis - 1, slot - 1, behind);
         if (!measuring_ && a_.x_out != nullptr) {
-            c.lines.add_adjoint(line_ends, a_.x_out, executor_);
+            if (c.on_line()) {
+                c.lines.add_line(grad.data, grad.length(), a_.x_out, executor_);
+            } else {
+                grad.get(ends_, 2 * a_.in, 0, executor_);
+                c.lines.add_adjoint(ends_, a_.x_out, executor_);
+            }
         }
     }
 
-    void pull_axis(
-        const Correction<T>& c,
-        const Records& seen,
-        const Records& grad,
-        int64_t slot,
-        double* line_ends
-    ) {
+    void pull_axis(const Correction<T>& c, const Records& seen, const Records& grad, int64_t slot) {
         const Normal& normal = c.normal;
         const Spectrum<T> shift = {left_, a_.batch, a_.in, stack_, slot};
         const Spectrum<T> upstream = {upstream_, a_.batch, a_.out};
@@ -198,16 +200,13 @@ class Backward {
         const auto constant = [](const Spectrum<T>& s) {
             return Spectrum<const T>{s.data, s.batch, s.channels, s.stack, s.slot};
         };
-        seen.get(ends_, 2 * a_.in, seen.shifts(), executor_);
-        radiate<T>(ends_, normal, c.phases, false, {nullptr, a_.batch, a_.in}, shift, executor_);
+        c.radiate(seen, seen.shifts(), false, {nullptr, a_.batch, a_.in}, shift, ends_, executor_);
         stack_rows(upstream_, right_, a_.out, slot);
 
         mix_adjoint(pull_, executor_, scratch_);
-        evaluate<T>({pulled_, a_.batch, a_.in}, normal, c.phases, false, ends_, executor_);
-        grad.put(ends_, 2 * a_.in, grad.shifts(), executor_);
+        c.evaluate({pulled_, a_.batch, a_.in}, false, grad, grad.shifts(), ends_, executor_);
         if (slot < stack_ - 1) {  // later axes saw the shifts of this one in their end lines
-            evaluate<T>(constant(through), normal, c.phases, false, ends_, executor_);
-            grad.put(ends_, 2 * a_.in, 0, executor_);
+            c.evaluate(constant(through), false, grad, 0, ends_, executor_);
             run_indices(executor_, normal.others * a_.batch, [&](int64_t, int64_t row) {
                 double* record = grad.data + row * grad.length();
                 for (int64_t i = 0; i < grad.moved(); ++i) {
@@ -219,23 +218,12 @@ class Backward {
             c.gains.gradient(seen, grad, a_.gain_out[normal.axis], executor_);
         }
         c.gains.apply_adjoint(grad, executor_);
-        grad.get(ends_, 2 * a_.out, grad.outputs(), executor_);
-        take_real_field(ends_, normal, true, a_.batch * 4 * a_.out, executor_);
-        radiate<T>(ends_, normal, c.phases, true, constant(upstream), upstream, executor_);
-        grad.get(line_ends, 2 * a_.in, 0, executor_);
+        c.radiate(grad, grad.outputs(), true, constant(upstream), upstream, ends_, executor_);
         if (slot > 1) {
-            grad.get(ends_, 2 * a_.in, 0, executor_);
-            take_real_field(ends_, normal, true, a_.batch * 4 * a_.in, executor_);
-            const bool first = slot == stack_ - 1;
-            radiate<T>(
-                ends_,
-                normal,
-                c.phases,
-                true,
-                {first ? nullptr : through_, a_.batch, a_.in},
-                through,
-                executor_
-            );
+            const Spectrum<const T> before = {
+                slot == stack_ - 1 ? nullptr : through_, a_.batch, a_.in
+            };
+            c.radiate(grad, 0, true, before, through, ends_, executor_);
         }
     }
 
