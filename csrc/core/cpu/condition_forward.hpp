@@ -147,9 +147,10 @@ class ConditionForward {
     void apply_one(State& s, int64_t b, int64_t begin, int64_t end) const;
     template <typename X>
     void apply_blocks(State& s, int64_t b, int64_t begin, int64_t end) const;
-    void update_mean(State& s, int64_t b, int64_t begin, int64_t end, const Rows<T>& x) const;
+    template <typename X, bool full, int vectors>
+    void update_mean(State& s, int64_t b, int64_t p, int live, const Rows<T>& x) const;
     template <typename X>
-    bool update_variance(
+    bool update_points(
         State& s, int64_t b, int64_t begin, int64_t end, const X* packed, const Rows<T>& x
     ) const;
     void repair_variance(State& s, int64_t b, int64_t begin, int64_t end) const;

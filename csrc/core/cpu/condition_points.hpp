@@ -89,48 +89,61 @@ void ConditionForward<T>::apply_blocks(State& s, int64_t b, int64_t begin, int64
     for (int64_t p = begin; p < end; p += step) {
         const int64_t stop = smaller(p + step, end);
         const Rows<T> x = nearby(all.from(p), stop - p, s.points);
-        update_mean(s, b, p, stop, x);
-        if (update_variance(s, b, p, stop, packed, x)) {
+        if (update_points(s, b, p, stop, packed, x)) {
             repair_variance(s, b, p, stop);
         }
     }
 }
 
+/// The mean of `vectors` vectors of X: always in double precision. Converting the rows costs
+/// nothing beside the arithmetic of the variance of the same points.
 template <typename T>
-PHYSCON_KERNEL void ConditionForward<T>::update_mean(
-    State& s, int64_t b, int64_t begin, int64_t end, const Rows<T>& x
+template <typename X, bool full, int vectors>
+inline void ConditionForward<T>::update_mean(
+    State& s, int64_t b, int64_t p, int live, const Rows<T>& x
 ) const {
+    constexpr int parts = vectors * (width<X> / width<double>);
     const double* alpha = multipliers(b);
-    const T *m = mean(b), *v = variance(s, b);
-    T* out = a_.mean_out + b * n_;
-    each_tile<double>(begin, end, [&](auto tag, auto full, int64_t p, int live) {
-        constexpr int vectors = decltype(tag)::value;
-        constexpr bool is_full = decltype(full)::value;
-        Vector<double> sum[vectors] = {};
-        combine_rows<is_full>(x.from(p - begin), alpha, live, sum);
-        for (int j = 0; j < vectors; ++j) {
-            const int64_t at = p + j * width<double>;
-            if (lower_) {
-                sum[j] *= load_as<double, is_full>(v + at, live);
+    const T *m = mean(b) + p, *v = variance(s, b) + p;
+    T* out = a_.mean_out + b * n_ + p;
+    const auto left = [&](int j) {
+        return full ? width<double> : larger(smaller(live - j * width<double>, width<double>), 0);
+    };
+    Vector<double> sum[parts] = {};
+    for (int64_t k = 0; k < rank_; ++k) {
+        for (int j = 0; j < parts; ++j) {
+            const T* at = x.data + k * x.stride + j * width<double>;
+            if (j % Wide<T>::parts == 0) {
+                prefetch(at + gram_run);
             }
-            store_as<is_full>(out + at, load_as<double, is_full>(m + at, live) + sum[j], live);
+            sum[j] += alpha[k] * load_as<double, full>(at, left(j));
         }
+    }
+    unrolled<parts>([&](auto j) {
+        const int64_t at = j * width<double>;
+        if (lower_) {
+            sum[j] *= load_as<double, full>(v + at, left(j));
+        }
+        store_as<full>(out + at, load_as<double, full>(m + at, left(j)) + sum[j], left(j));
     });
 }
 
-/// True when a cell lost more than 90 % of its variance, where the subtraction cancels.
+/// Mean, variance and factor. True when a cell lost more than 90 % of its variance, where the
+/// subtraction cancels.
 template <typename T>
 template <typename X>
-PHYSCON_KERNEL bool ConditionForward<T>::update_variance(
+PHYSCON_KERNEL bool ConditionForward<T>::update_points(
     State& s, int64_t b, int64_t begin, int64_t end, const X* packed, const Rows<T>& x
 ) const {
     const T* v = variance(s, b);
     T* out = a_.variance_out + b * n_;
     T* factor = a_.factor_out == nullptr ? nullptr : a_.factor_out + b * rank_ * n_;
+    const bool lower = lower_;
     Vector<X> cancels = {};
     each_tile<X>(begin, end, [&](auto tag, auto full, int64_t p, int live) {
         constexpr int vectors = decltype(tag)::value;
         constexpr bool is_full = decltype(full)::value;
+        update_mean<X, is_full, vectors>(s, b, p, live, x.from(p - begin));
         Vector<X> prior[vectors], square[vectors] = {};
         for (int j = 0; j < vectors; ++j) {
             prior[j] = load_as<X, is_full>(v + p + j * width<X>, live);
@@ -144,20 +157,24 @@ PHYSCON_KERNEL bool ConditionForward<T>::update_variance(
                     square[j] += row[r][j] * row[r][j];
                 }
             }
-            for (int64_t r = group * tile_rows;
-                 factor != nullptr && r < smaller((group + 1) * tile_rows, rank_);
-                 ++r) {
-                for (int j = 0; j < vectors; ++j) {
-                    const Vector<X> value = row[r % tile_rows][j];
-                    store_as<is_full>(
-                        factor + r * n_ + p + j * width<X>, lower_ ? value * prior[j] : value, live
-                    );
-                }
+            if (factor == nullptr) {
+                continue;
             }
+            const int64_t rows = smaller<int64_t>(rank_ - group * tile_rows, tile_rows);
+            T* to = factor + group * tile_rows * n_ + p;
+            unrolled<tile_rows>([&](auto r) {
+                if (r >= rows) {
+                    return;
+                }
+                unrolled<vectors>([&](auto j) {
+                    const Vector<X> value = lower ? row[r][j] * prior[j] : row[r][j];
+                    store_as<is_full>(to + r * n_ + j * width<X>, value, live);
+                });
+            });
         }
         for (int j = 0; j < vectors; ++j) {
             const Vector<X> left =
-                lower_ ? prior[j] * (1 - prior[j] * square[j]) : prior[j] - square[j];
+                lower ? prior[j] * (1 - prior[j] * square[j]) : prior[j] - square[j];
             const Vector<X> kept = static_cast<X>(1 - joseph_leverage) * prior[j];
             cancels = left < kept ? Vector<X>{} + 1 : cancels;
             store_as<is_full>(out + p + j * width<X>, left, live);

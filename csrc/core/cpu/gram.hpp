@@ -108,9 +108,9 @@ inline void product_tile(
 }
 
 /// A tile on the diagonal of rows diag(weight) rows', without what is above the diagonal, and the
-/// products of its rows with one vector. `scaled` receives the rows times the weight, gram_run
-/// apart, for the tiles left of this one.
-template <typename T, typename W, typename X>
+/// products of its rows with one vector. With `keep`, `scaled` receives the rows times the weight,
+/// gram_run apart, for the tiles left of this one.
+template <bool keep, typename T, typename W, typename X>
 inline void diagonal_tile(
     const T* const (&rows)[tile_rows],
     const W* weight,
@@ -133,7 +133,9 @@ inline void diagonal_tile(
             y[i] = load_as<double, is_full>(rows[i] + p, live);
             dot[i] += y[i] * v;
             const V x = y[i] * w;
-            store(scaled + i * gram_run + p, x);
+            if constexpr (keep) {
+                store(scaled + i * gram_run + p, x);
+            }
             for (int j = 0; j <= i; ++j) {
                 sum[i][j] += x * y[j];
             }
@@ -184,12 +186,22 @@ inline void add_gram(
     for (int64_t i = 0; i < rows.count; i += tile_rows) {
         const T* a[tile_rows];
         rows.four(i, a);
-        double* last = lanes + i / tile_rows * tile_lanes;
-        diagonal_tile(a, weight, vector, count, ahead, scaled, last, dots + i * width<double>);
+        double *last = lanes + i / tile_rows * tile_lanes, *product = dots + i * width<double>;
+        // Storing a row costs as much as scaling it twice: it pays for two tiles or more.
+        const bool keep = i > tile_rows;
+        if (keep) {
+            diagonal_tile<true>(a, weight, vector, count, ahead, scaled, last, product);
+        } else {
+            diagonal_tile<false>(a, weight, vector, count, ahead, scaled, last, product);
+        }
         for (int64_t j = 0; j < i; j += tile_rows, lanes += tile_lanes) {
             const T* b[tile_rows];
             rows.four(j, b);
-            product_tile<false>(x, b, none, count, lanes);
+            if (keep) {
+                product_tile<false>(x, b, none, count, lanes);
+            } else {
+                product_tile<true>(a, b, weight, count, lanes);
+            }
         }
         lanes += tile_lanes;
     }
@@ -212,20 +224,6 @@ inline void add_dots(const Rows<T>& rows, int64_t count, const X* vector, double
         });
         for (int r = 0; r < tile_rows; ++r, lanes += width<double>) {
             add_to_lanes(lanes, sum[r]);
-        }
-    }
-}
-
-/// sum += rows' alpha for `vectors` vectors of points.
-template <bool full, int vectors, typename T>
-inline void combine_rows(
-    const Rows<T>& rows, const double* alpha, int live, Vector<double> (&sum)[vectors]
-) {
-    for (int64_t k = 0; k < rows.count; ++k) {
-        for (int j = 0; j < vectors; ++j) {
-            const T* at = rows.data + k * rows.stride + j * width<double>;
-            prefetch(at + gram_run);
-            sum[j] += alpha[k] * load_as<double, full>(at, live);
         }
     }
 }

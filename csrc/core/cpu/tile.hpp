@@ -19,6 +19,17 @@ inline constexpr int64_t padded_rank(int64_t rank) {
     return tiles(rank) * tile_rows;
 }
 
+template <int... index, typename Body>
+[[gnu::always_inline]] inline void unrolled(Body&& body, std::integer_sequence<int, index...>) {
+    (body(std::integral_constant<int, index>{}), ...);
+}
+/// body(0), ..., body(count - 1) with constant indices: arrays of vectors indexed by them stay in
+/// registers, which gcc otherwise gives up where a loop holds a branch.
+template <int count, typename Body>
+[[gnu::always_inline]] inline void unrolled(Body&& body) {
+    unrolled(body, std::make_integer_sequence<int, count>{});
+}
+
 /// Calls step(full, p, lanes) for the whole vectors of `count` points, then for what is left.
 template <int lanes, typename Step>
 inline void each_vector(int64_t count, Step&& step) {
