@@ -10,12 +10,7 @@
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int gain_rows = 10;  // 32 registers
-#else
-constexpr int gain_rows = 4;
-#endif
-constexpr int gain_vectors = 2, dot_rows = 4;
+constexpr int gain_rows = 4, gain_vectors = 2;
 
 /// out (rows, columns) = left (rows, steps) right (steps, columns); strides in numbers.
 struct GainProduct {
@@ -55,9 +50,13 @@ inline void gain_tile(const GainProduct& p, int64_t row, int64_t column) {
 
 template <int vectors, bool full>
 inline void gain_columns(const GainProduct& p, int64_t column) {
-    for_tiles<gain_rows>(p.rows, [&](auto rows, int64_t row) {
-        gain_tile<decltype(rows)::value, vectors, full>(p, row, column);
-    });
+    int64_t row = 0;
+    for (; row + gain_rows <= p.rows; row += gain_rows) {
+        gain_tile<gain_rows, vectors, full>(p, row, column);
+    }
+    for (; row < p.rows; ++row) {
+        gain_tile<1, vectors, full>(p, row, column);
+    }
 }
 
 inline void multiply(const GainProduct& p) {
@@ -109,32 +108,22 @@ inline void dot_tile(const GainDots& p, int64_t row, int64_t target) {
     if (k < p.steps) {
         step(std::false_type{}, k);
     }
-    double dots[rows * targets];
-    if constexpr (rows * targets % width<double> == 0) {
-        for (int i = 0; i < rows * targets; i += width<double>) {
-            store(dots + i, sum_vectors(reinterpret_cast<const double*>(&sum[0][0] + i)));
-        }
-    } else {
-        for (int i = 0; i < rows * targets; ++i) {
-            dots[i] = sum_lanes(sum[i / targets][i % targets]);
-        }
-    }
     for (int r = 0; r < rows; ++r) {
         for (int t = 0; t < targets; ++t) {
-            p.out[(row + r) * p.out_row + (target + t) * p.out_step] = dots[r * targets + t];
+            p.out[(row + r) * p.out_row + (target + t) * p.out_step] = sum_lanes(sum[r][t]);
         }
     }
 }
 
 inline void multiply(const GainDots& p) {
     int64_t target = 0;
-    for (; target + dot_rows <= p.targets; target += dot_rows) {
+    for (; target + gain_rows <= p.targets; target += gain_rows) {
         int64_t row = 0;
-        for (; row + dot_rows <= p.rows; row += dot_rows) {
-            dot_tile<dot_rows, dot_rows>(p, row, target);
+        for (; row + gain_rows <= p.rows; row += gain_rows) {
+            dot_tile<gain_rows, gain_rows>(p, row, target);
         }
         for (; row < p.rows; ++row) {
-            dot_tile<1, dot_rows>(p, row, target);
+            dot_tile<1, gain_rows>(p, row, target);
         }
     }
     for (; target < p.targets; ++target) {
@@ -249,129 +238,111 @@ struct Gains {
         return to;
     }
 
-    /// Calls body(slot, q, first row, rows): modes, or the rows of a single one in `pieces`.
+    /// Calls body(slot, q, first row, rows): modes, or pieces of the batch of a single one.
     template <typename Body>
-    static void cut(
-        const Records& r, int64_t count, int64_t pieces, const Executor& executor, Body&& body
-    ) {
-        const int64_t blocks = r.normal.others == 1 ? pieces : 1;
+    static void cut(const Records& r, int64_t count, const Executor& executor, Body&& body) {
+        constexpr int64_t piece = 4 * gain_rows;
+        const int64_t blocks = r.normal.others == 1 ? (count + piece - 1) / piece : 1;
         run_indices(executor, r.normal.others * blocks, [&](int64_t slot, int64_t index) {
-            const int64_t block = index % blocks, tiles = (count + dot_rows - 1) / dot_rows;
-            const int64_t begin = tiles * block / blocks * dot_rows,
-                          end = smaller(count, tiles * (block + 1) / blocks * dot_rows);
+            const int64_t block = index % blocks, tiles = (count + gain_rows - 1) / gain_rows;
+            const int64_t begin = tiles * block / blocks * gain_rows,
+                          end = smaller(count, tiles * (block + 1) / blocks * gain_rows);
             body(slot, index / blocks, begin, end - begin);
         });
-    }
-    /// The gain is read once per piece of the batch.
-    static int64_t batch_pieces(const Records& r, const Executor& executor) {
-        return smaller<int64_t>(larger(executor.threads, 1), (r.batch + dot_rows - 1) / dot_rows);
     }
 
     /// [d_0 d_N] = [a_0 a_N y_0 y_N] gain.
     void apply(const Records& r, const Executor& executor) const {
-        cut(r,
-            r.batch,
-            batch_pieces(r, executor),
-            executor,
-            [&](int64_t slot, int64_t q, int64_t first, int64_t count) {
-                double* record = r.data + (q * r.batch + first) * r.length();
-                GainProduct p = {};
-                p.left = record;
-                p.left_row = p.out_row = r.length();
-                p.left_step = parts;
-                p.right = matrix(q, slot);
-                p.columns = p.right_step = columns * parts;
-                p.out = record + r.shifts();
-                p.rows = count;
-                p.steps = rows;
+        cut(r, r.batch, executor, [&](int64_t slot, int64_t q, int64_t first, int64_t count) {
+            double* record = r.data + (q * r.batch + first) * r.length();
+            GainProduct p = {};
+            p.left = record;
+            p.left_row = p.out_row = r.length();
+            p.left_step = parts;
+            p.right = matrix(q, slot);
+            p.columns = p.right_step = columns * parts;
+            p.out = record + r.shifts();
+            p.rows = count;
+            p.steps = rows;
+            multiply(p);
+            if (parts == 2) {
+                p.left += 1;
+                p.out = product + slot * room;
+                p.out_row = p.columns;
                 multiply(p);
-                if (parts == 2) {
-                    p.left += 1;
-                    p.out = product + slot * room;
-                    p.out_row = p.columns;
-                    multiply(p);
-                    for (int64_t b = 0; b < count; ++b) {
-                        double* to = record + b * r.length() + r.shifts();
-                        add_rotated(p.out + b * p.out_row, false, p.columns, to);
-                    }
+                for (int64_t b = 0; b < count; ++b) {
+                    double* to = record + b * r.length() + r.shifts();
+                    add_rotated(p.out + b * p.out_row, false, p.columns, to);
                 }
-            });
+            }
+        });
     }
 
     /// The adjoint: the gradient of what was seen from that of the shifts, [d_0 d_N] gain^H.
     void apply_adjoint(const Records& r, const Executor& executor) const {
-        cut(r,
-            r.batch,
-            batch_pieces(r, executor),
-            executor,
-            [&](int64_t slot, int64_t q, int64_t first, int64_t count) {
-                double* record = r.data + (q * r.batch + first) * r.length();
-                GainDots p = {};
-                p.left = record + r.shifts();
-                p.left_row = p.out_row = r.length();
-                p.right = matrix(q, slot);
-                p.right_row = p.steps = columns * parts;
-                p.out = record;
-                p.out_step = parts;
-                p.rows = count;
-                p.targets = rows;
-                multiply(p);
-                if (parts == 2) {
-                    double* turned = product + slot * room;  // -i d, so that its dots are imaginary
-                    for (int64_t b = 0; b < count; ++b) {
-                        const double* from = p.left + b * p.left_row;
-                        for (int64_t i = 0; i < p.steps; i += 2) {
-                            turned[b * p.steps + i] = from[i + 1];
-                            turned[b * p.steps + i + 1] = -from[i];
-                        }
+        cut(r, r.batch, executor, [&](int64_t slot, int64_t q, int64_t first, int64_t count) {
+            double* record = r.data + (q * r.batch + first) * r.length();
+            GainDots p = {};
+            p.left = record + r.shifts();
+            p.left_row = p.out_row = r.length();
+            p.right = matrix(q, slot);
+            p.right_row = p.steps = columns * parts;
+            p.out = record;
+            p.out_step = parts;
+            p.rows = count;
+            p.targets = rows;
+            multiply(p);
+            if (parts == 2) {
+                double* turned = product + slot * room;  // -i d, so that its dots are imaginary
+                for (int64_t b = 0; b < count; ++b) {
+                    const double* from = p.left + b * p.left_row;
+                    for (int64_t i = 0; i < p.steps; i += 2) {
+                        turned[b * p.steps + i] = from[i + 1];
+                        turned[b * p.steps + i + 1] = -from[i];
                     }
-                    p.left = turned;
-                    p.left_row = p.steps;
-                    p.out += 1;
-                    multiply(p);
                 }
-            });
+                p.left = turned;
+                p.left_row = p.steps;
+                p.out += 1;
+                multiply(p);
+            }
+        });
     }
 
     /// The gradient of the gains, the sum over the batch of seen^H grad in its order.
     void gradient(
         const Records& seen, const Records& grad, double* out, const Executor& executor
     ) const {
-        constexpr int64_t piece = 20;  // rows of the gain, so few that their pages are at hand
-        cut(seen,
-            rows,
-            (rows + piece - 1) / piece,
-            executor,
-            [&](int64_t slot, int64_t q, int64_t first, int64_t count) {
-                double* to = out + (q * rows + first) * columns * given;
-                double* sum = product + slot * room;
-                GainProduct p = {};
-                p.left = seen.data + q * seen.batch * seen.length() + first * parts;
-                p.left_row = parts;
-                p.left_step = seen.length();
-                p.right = grad.data + q * grad.batch * grad.length() + grad.shifts();
-                p.right_step = grad.length();
-                p.columns = p.out_row = columns * parts;
-                p.rows = count;
-                p.steps = seen.batch;
-                p.out = given == parts ? to : sum;
+        cut(seen, rows, executor, [&](int64_t slot, int64_t q, int64_t first, int64_t count) {
+            double* to = out + (q * rows + first) * columns * given;
+            double* sum = product + slot * room;
+            GainProduct p = {};
+            p.left = seen.data + q * seen.batch * seen.length() + first * parts;
+            p.left_row = parts;
+            p.left_step = seen.length();
+            p.right = grad.data + q * grad.batch * grad.length() + grad.shifts();
+            p.right_step = grad.length();
+            p.columns = p.out_row = columns * parts;
+            p.rows = count;
+            p.steps = seen.batch;
+            p.out = given == parts ? to : sum;
+            multiply(p);
+            if (parts == 2) {
+                double* real = p.out;
+                p.left += 1;
+                p.out = packed + slot * rows * columns * parts;
                 multiply(p);
-                if (parts == 2) {
-                    double* real = p.out;
-                    p.left += 1;
-                    p.out = packed + slot * rows * columns * parts;
-                    multiply(p);
-                    add_rotated(p.out, true, count * p.columns, real);
+                add_rotated(p.out, true, count * p.columns, real);
+            }
+            for (int64_t i = 0; i < count * columns && given != parts; ++i) {
+                if (given == 1) {
+                    to[i] = sum[2 * i];
+                } else {
+                    to[2 * i] = sum[i];
+                    to[2 * i + 1] = 0;
                 }
-                for (int64_t i = 0; i < count * columns && given != parts; ++i) {
-                    if (given == 1) {
-                        to[i] = sum[2 * i];
-                    } else {
-                        to[2 * i] = sum[i];
-                        to[2 * i + 1] = 0;
-                    }
-                }
-            });
+            }
+        });
     }
 };
 

@@ -35,17 +35,16 @@ bool is_zero(const double* row, int64_t count) {
 }
 
 template <typename T>
-void assign(
-    T* plane, const T* values, const FaceRule<T>& rule, const Line& line, const bool (&constant)[2]
-) {
+void assign(T* plane, const T* values, const FaceRule<T>& rule, const Line& line) {
     for (int end = 0; end < 2; ++end) {
         const double* s = rule.stencil + end * rule.width;
+        const bool constant = is_zero(s, rule.width);
         const int64_t inwards = line.inwards(end);
         for (int64_t i = 0; i < line.count[0]; ++i) {
             for (int64_t j = 0; j < line.count[1]; ++j) {
                 T* face = plane + line.face(end, i, j);
                 const T value = values[end * rule.end + i * rule.tangent[0] + j * rule.tangent[1]];
-                if (constant[end]) {
+                if (constant) {
                     *face = value;
                     continue;
                 }
@@ -125,16 +124,7 @@ void reduce(const FaceGradient<T>& gradient, const int64_t (&size)[5], const Exe
 template <typename T>
 void store_faces(const AssignFacesArgs<T>& args, const Executor& executor) {
     const int64_t points = args.size[0] * args.size[1] * args.size[2];
-    const Line lines[3] = {Line(args.size, 0), Line(args.size, 1), Line(args.size, 2)};
-    bool constant[3][2] = {};
-    for (int axis = 0; axis < 3; ++axis) {
-        const FaceRule<T>& rule = args.rule[axis];
-        for (int end = 0; end < 2 && rule.stencil != nullptr; ++end) {
-            constant[axis][end] = is_zero(rule.stencil + end * rule.width, rule.width);
-        }
-    }
     run_indices(executor, args.items * args.channels, [&](int64_t, int64_t index) {
-        const int64_t item = index / args.channels, channel = index % args.channels;
         T* plane = args.output + index * points;
         if (args.input != args.output) {
             __builtin_memcpy(
@@ -144,8 +134,9 @@ void store_faces(const AssignFacesArgs<T>& args, const Executor& executor) {
         for (int axis = 0; axis < 3; ++axis) {
             const FaceRule<T>& rule = args.rule[axis];
             if (rule.stencil != nullptr) {
+                const int64_t item = index / args.channels, channel = index % args.channels;
                 const T* values = rule.values + item * rule.item + channel * rule.channel;
-                assign(plane, values, rule, lines[axis], constant[axis]);
+                assign(plane, values, rule, Line(args.size, axis));
             }
         }
     });
