@@ -112,8 +112,29 @@ def _by_composite(op: str) -> Callable[..., Any]:
     return call
 
 
+def _by_transforms(op: str, named: dict[str, Any]) -> Callable[..., Any] | None:
+    """The way by whole Fourier transforms where it is the faster one, else None."""
+    if op not in ("spectral_conv", "spectral_conv_backward"):
+        return None
+    from physcon_ext.ops.composite import spectral_fft
+    from physcon_ext.ops.composite.spectral import periods_of
+
+    field, weight = named["grad" if "grad" in named else "x"], named["weight"]
+    d = weight.ndim - 3
+    size = field.shape[-d:]
+    if field.numel() == 0 or field.dtype not in (torch.float32, torch.float64):
+        return None
+    if not spectral_fft.prefers_fft(size, weight.shape[:d], periods_of(size, named["period"])):
+        return None
+    return spectral_fft.WAYS[op]
+
+
 def _by_record(op: str) -> Callable[..., Any]:
-    """The kernel where its record lets it run, else the composite."""
+    """The kernel where its record lets it run, else the composite.
+
+    Where a convolution keeps so many modes that whole transforms are faster, those replace the
+    kernel.
+    """
 
     def call(*arguments: Any) -> Any:
         first: Tensor = arguments[0]
@@ -126,7 +147,8 @@ def _by_record(op: str) -> Callable[..., Any]:
             return _composite(op)(*arguments)
         if "offsets" in named:
             _check_rows(op, first.shape[-1], *(named[k] for k in ("weights", "order", "offsets")))
-        return kernel(*arguments)
+        chosen = _by_transforms(op, named) or kernel
+        return chosen(*arguments)
 
     return call
 

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Convolutions that keep many modes: whole transforms on a device, and the choice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from op_suite import deviation, normal, seeded
+from physcon_ext.ops import _cuda
+from physcon_ext.ops.composite import COMPOSITES, spectral_fft
+from test_ops_boundary_spectral_conv import GRIDS
+
+
+WHOLE = [
+    *(g for g in GRIDS if all(p == int(p) for p in g[2])),
+    ((130,), (66,), (130,)),
+    ((101,), (51,), (101,)),
+    ((40, 31), (40, 16), (48, 31)),
+]
+# Transforms in the dtype of the field: rounding of tens of operations.
+LIMIT = {torch.float32: 2e-6, torch.float64: 1e-14}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("grid", WHOLE, ids=str)
+def test_whole_transforms_give_the_numbers_of_the_matrices(grid: Any, dtype: torch.dtype) -> None:
+    size, modes, period = grid
+    periods = [float(p) for p in period]
+    for batch in [(), (2, 3)]:
+        g = seeded("whole", grid, batch)
+        x, weight = normal(g, *batch, 3, *size).to(dtype), normal(g, *modes, 3, 2, 2).to(dtype)
+        found = spectral_fft.spectral_conv(x, weight, periods)
+        expected = COMPOSITES["spectral_conv"](x.double(), weight.double(), periods)
+        grad = normal(g, *found[0].shape).to(dtype)
+        rest = (list(size), periods, True, True)
+        found += spectral_fft.spectral_conv_backward(grad, found[1], weight, *rest)
+        expected += COMPOSITES["spectral_conv_backward"](
+            grad.double(), expected[1], weight.double(), *rest
+        )
+        for a, b in zip(found, expected, strict=True):
+            assert a.shape == b.shape and a.is_contiguous() and a.dtype == dtype
+            assert deviation(a, b) <= LIMIT[dtype]
+
+
+def test_gradients_that_nobody_asks_for_are_empty() -> None:
+    x, weight = torch.randn(2, 3, 12), torch.randn(7, 3, 2, 2)
+    y, spectrum = spectral_fft.spectral_conv(x, weight, [])
+    back = spectral_fft.spectral_conv_backward
+    for flags in [(True, False), (False, True)]:
+        found = back(torch.ones_like(y), spectrum, weight, [12], [], *flags)
+        assert tuple(t.numel() > 0 for t in found) == flags
+
+
+def test_the_choice_is_that_of_the_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PHYSCON_SPECTRAL_PATH", raising=False)
+
+    def chosen(size: list[int], modes: list[int], period: list[float] | None = None) -> bool:
+        return spectral_fft.prefers_fft(size, modes, period or [float(n) for n in size])
+
+    # One axis: at 98 modes, whatever its length, as long as it is a product of small primes.
+    for n in (1024, 8192):
+        assert [chosen([n], [m]) for m in (16, 97, 98, n // 2 + 1)] == [False, False, True, True]
+    assert not chosen([1009], [98]) and chosen([1009], [505])
+    # Padding makes the transforms longer, and not every period has one.
+    assert not chosen([4096], [98], [8192.0]) and not chosen([4096], [2049], [4100.5])
+    for n, m, expected in [(128, 12, False), (256, 32, False), (256, 128, True)]:
+        assert chosen([n, n], [2 * m, m]) == expected
+    assert not chosen([64] * 3, [16, 16, 8]) and chosen([64] * 3, [64, 64, 33])
+    monkeypatch.setenv("PHYSCON_SPECTRAL_PATH", "fft")
+    assert chosen([1024], [16]) and not chosen([12], [4], [13.5])
+    monkeypatch.setenv("PHYSCON_SPECTRAL_PATH", "matrix")
+    assert not chosen([8192], [4097])
+    monkeypatch.setenv("PHYSCON_SPECTRAL_PATH", "quick")
+    with pytest.raises(RuntimeError, match="matrix, fft or auto, got 'quick'"):
+        chosen([8], [2])
+
+
+@pytest.mark.parametrize(("modes", "by"), [(16, "kernel"), (513, "transforms")])
+def test_many_modes_take_whole_transforms_in_both_passes(
+    monkeypatch: pytest.MonkeyPatch, modes: int, by: str
+) -> None:
+    """With every record valid, and a note in the place of what would run."""
+    monkeypatch.delenv("PHYSCON_SPECTRAL_PATH", raising=False)
+    monkeypatch.setattr(_cuda, "_record", lambda op, device: {"largest_rank": 0})
+    for op in spectral_fft.WAYS:
+        monkeypatch.setitem(spectral_fft.WAYS, op, lambda *_: "transforms")
+
+    class Kernel:
+        def __init__(self, op: str) -> None:
+            self._schema = getattr(torch.ops.physcon_cuda, op).default._schema
+
+        def __call__(self, *_: Any) -> str:
+            return "kernel"
+
+    class Found:
+        def __getattr__(self, op: str) -> Any:
+            return type("Packet", (), {"default": kernels[op]})
+
+    x, weight = torch.randn(2, 3, 1024), torch.randn(modes, 3, 3, 2)
+    spectrum = torch.randn(modes, 2, 3, 2)
+    backward = (x, spectrum, weight, [1024], [], True, True)
+    calls = {"spectral_conv": (x, weight, []), "spectral_conv_backward": backward}
+    kernels = {op: Kernel(op) for op in calls}
+    monkeypatch.setattr(torch.ops, "physcon_cuda", Found())
+    for op, arguments in calls.items():
+        assert _cuda._by_record(op)(*arguments) == by
+        nothing = tuple(a[:0] if a is x else a for a in arguments)
+        assert _cuda._by_record(op)(*nothing) == "kernel"
