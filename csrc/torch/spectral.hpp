@@ -77,11 +77,11 @@ bool prefers_fft(const SpectralGrid& grid);
 /// spectral_analysis and spectral_synthesis by whole transforms; same spectrum.
 template <typename T>
 void fft_analysis(
-    const SpectralCall& call, const Tensor& values, int64_t rows, bool weighted, T* spectrum
+    const SpectralCall& call, const Tensor& values, int64_t channels, bool weighted, T* spectrum
 );
 template <typename T>
 Tensor fft_synthesis(
-    const SpectralCall& call, const T* spectrum, int64_t rows, bool weighted, const Tensor& like
+    const SpectralCall& call, const T* spectrum, int64_t channels, bool weighted, const Tensor& like
 );
 
 /// The ops of the same names.

@@ -254,7 +254,7 @@ SpectralMixArgs<T> mixing_of(const SpectralCall& call, const Tensor& weight) {
 /// The convolution by whole transforms; the spectrum of x goes to `spectrum`.
 template <typename T>
 Tensor fft_conv(const SpectralCall& call, const Tensor& x, const Tensor& weight, T* spectrum) {
-    fft_analysis(call, x, call.items * call.in, false, spectrum);
+    fft_analysis(call, x, call.in, false, spectrum);
     const Tensor mixed = allocate(x, call.spectrum_shape(call.out));
     SpectralMixArgs<T> mixing = mixing_of<T>(call, weight);
     mixing.input = spectrum;
@@ -262,7 +262,7 @@ Tensor fft_conv(const SpectralCall& call, const Tensor& x, const Tensor& weight,
     const Executor executor = torch_executor(call.work());
     Workspace workspace(spectral_mix_workspace(mixing, executor));
     spectral_mix(mixing, executor, workspace.data());
-    return fft_synthesis<T>(call, mixing.output, call.items * call.out, true, x);
+    return fft_synthesis<T>(call, mixing.output, call.out, true, x);
 }
 
 /// Its adjoint; the gradient of the weights goes to `weight_out` unless null.
@@ -276,7 +276,7 @@ Tensor fft_conv_backward(
     T* weight_out
 ) {
     const Tensor upstream = allocate(grad, call.spectrum_shape(call.out));
-    fft_analysis(call, grad, call.items * call.out, true, upstream.template mutable_data_ptr<T>());
+    fft_analysis(call, grad, call.out, true, upstream.template mutable_data_ptr<T>());
     const Tensor x_spectrum = allocate(grad, x_needed ? call.spectrum_shape(call.in) : Shape{0});
     SpectralMixArgs<T> mixing = mixing_of<T>(call, weight);
     mixing.input = spectrum.template const_data_ptr<T>();
@@ -289,7 +289,7 @@ Tensor fft_conv_backward(
     if (!x_needed) {
         return allocate(grad, Shape{0});
     }
-    return fft_synthesis<T>(call, mixing.input_gradient, call.items * call.in, false, grad);
+    return fft_synthesis<T>(call, mixing.input_gradient, call.in, false, grad);
 }
 
 }  // namespace
@@ -305,16 +305,15 @@ std::tuple<Tensor, Tensor> spectral_conv(
     call.check("weight", weight_in, shape_of(weight_in), type);
     const Tensor x = packed(x_in), weight = packed(weight_in);
     Tensor spectrum = allocate(x, call.spectrum_shape(call.in));
-    const Shape shape = call.value_shape(call.out);
     if (x.is_cpu() && call.items > 0 && prefers_fft(call.grid)) {
         Tensor y;
         dispatch(op, x, [&](auto tag) {
             using scalar_t = decltype(tag);
             y = fft_conv(call, x, weight, spectrum.mutable_data_ptr<scalar_t>());
         });
-        return {torch::stable::view(y, {shape.data(), shape.size()}), spectrum};
+        return {y, spectrum};
     }
-    Tensor y = allocate(x, shape);
+    Tensor y = allocate(x, call.value_shape(call.out));
     dispatch(op, x, [&](auto tag) {
         using scalar_t = decltype(tag);
         SpectralConvArgs<scalar_t> args;
@@ -365,7 +364,6 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
     call.check("spectrum", spectrum_in, call.spectrum_shape(call.in), type);
     const Tensor grad = packed(grad_in), spectrum = packed(spectrum_in), weight = packed(weight_in);
     Tensor weight_out = allocate(grad, weight_needed ? shape_of(weight) : Shape{0});
-    const Shape shape = x_needed ? call.value_shape(call.in) : Shape{0};
     if (grad.is_cpu() && call.items > 0 && prefers_fft(call.grid)) {
         Tensor x_bar;
         dispatch(op, grad, [&](auto tag) {
@@ -373,9 +371,9 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
             scalar_t* to = weight_needed ? weight_out.mutable_data_ptr<scalar_t>() : nullptr;
             x_bar = fft_conv_backward(call, grad, spectrum, weight, x_needed, to);
         });
-        return {torch::stable::view(x_bar, {shape.data(), shape.size()}), weight_out};
+        return {x_bar, weight_out};
     }
-    Tensor x_out = allocate(grad, shape);
+    Tensor x_out = allocate(grad, x_needed ? call.value_shape(call.in) : Shape{0});
     dispatch(op, grad, [&](auto tag) {
         using scalar_t = decltype(tag);
         SpectralConvBackwardArgs<scalar_t> args;

@@ -19,19 +19,20 @@ Tensor call_tensor(const char* op, StableIValue* stack) {
     TORCH_ERROR_CODE_CHECK(torch_call_dispatcher(op, "", stack, TORCH_ABI_VERSION));
     return torch::stable::detail::to<Tensor>(stack[0]);
 }
-std::vector<int64_t> last_axes(int count) {
+/// The axes of one transform of values (*batch, channels, N_1 .., N_d).
+std::vector<int64_t> transformed_axes(const SpectralCall& call) {
     std::vector<int64_t> axes;
-    for (int i = 0; i < count; ++i) {
-        axes.push_back(i + 1);
+    for (std::size_t i = 0; i < call.size.size(); ++i) {
+        axes.push_back(static_cast<int64_t>(call.batch.size() + 1 + i));
     }
     return axes;
 }
 constexpr int64_t unnormalised = 0;
 
-/// (rows, P_1 .., P_d / 2 + 1, 2), real view, of values (rows, N_1 .., N_d) filled up with zeros.
-Tensor whole_transform(const SpectralCall& call, const Tensor& values, int64_t rows) {
+/// (*batch, channels, P_1 .., P_d / 2 + 1), complex, of values (*batch, channels, N_1 .., N_d)
+/// filled up with zeros.
+Tensor whole_transform(const SpectralCall& call, const Tensor& values) {
     const int d = call.grid.axes;
-    Shape shape = {rows};
     std::vector<int64_t> padding;
     bool padded = false;
     for (int axis = d - 1; axis >= 0; --axis) {
@@ -40,50 +41,43 @@ Tensor whole_transform(const SpectralCall& call, const Tensor& values, int64_t r
         padding.push_back(period - call.size[axis]);
         padded = padded || padding.back() != 0;
     }
-    shape.insert(shape.end(), call.size.begin(), call.size.end());
-    Tensor items = torch::stable::view(values, {shape.data(), shape.size()});
-    if (padded) {
-        items = torch::stable::pad(items, {padding.data(), padding.size()});
-    }
+    const Tensor items =
+        padded ? torch::stable::pad(values, {padding.data(), padding.size()}) : values;
     std::array<StableIValue, 4> transform = {
         torch::stable::detail::from(items),
-        torch::stable::detail::from(last_axes(d)),
+        torch::stable::detail::from(transformed_axes(call)),
         torch::stable::detail::from(unnormalised),
         torch::stable::detail::from(true)
     };
-    std::array<StableIValue, 1> real = {
-        torch::stable::detail::from(call_tensor("aten::_fft_r2c", transform.data()))
-    };
-    return torch::stable::contiguous(call_tensor("aten::view_as_real", real.data()));
+    return packed(call_tensor("aten::_fft_r2c", transform.data()));
 }
 
-/// (rows, N_1 .., N_d) from items as above.
+/// (*batch, channels, N_1 .., N_d) from items as above.
 Tensor whole_inverse(const SpectralCall& call, const Tensor& items) {
-    const int d = call.grid.axes;
-    std::array<StableIValue, 1> complex = {torch::stable::detail::from(items)};
     const auto last = static_cast<int64_t>(call.grid.period[2]);
+    const std::vector<int64_t> axes = transformed_axes(call);
     std::array<StableIValue, 4> transform = {
-        torch::stable::detail::from(call_tensor("aten::view_as_complex", complex.data())),
-        torch::stable::detail::from(last_axes(d)),
+        torch::stable::detail::from(items),
+        torch::stable::detail::from(axes),
         torch::stable::detail::from(unnormalised),
         torch::stable::detail::from(last)
     };
     Tensor values = call_tensor("aten::_fft_c2r", transform.data());
-    for (int axis = 0; axis < d; ++axis) {
-        if (values.size(axis + 1) != call.size[axis]) {
-            values = torch::stable::narrow(values, axis + 1, 0, call.size[axis]);
+    for (std::size_t i = 0; i < axes.size(); ++i) {
+        if (values.size(axes[i]) != call.size[i]) {
+            values = torch::stable::narrow(values, axes[i], 0, call.size[i]);
         }
     }
-    return torch::stable::contiguous(values);
+    return packed(values);
 }
 
-Shape items_shape(const SpectralCall& call, int64_t rows) {
-    Shape shape = {rows};
+Shape items_shape(const SpectralCall& call, int64_t channels) {
+    Shape shape = call.batch;
+    shape.push_back(channels);
     for (int axis = 3 - call.grid.axes; axis < 3; ++axis) {
         shape.push_back(static_cast<int64_t>(call.grid.period[axis]));
     }
     shape.back() = shape.back() / 2 + 1;
-    shape.push_back(2);
     return shape;
 }
 
@@ -100,25 +94,27 @@ void exchange(const SpectralCall& call, SpectralExchangeArgs<T>& args, int64_t r
 
 template <typename T>
 void fft_analysis(
-    const SpectralCall& call, const Tensor& values, int64_t rows, bool weighted, T* spectrum
+    const SpectralCall& call, const Tensor& values, int64_t channels, bool weighted, T* spectrum
 ) {
-    const Tensor items = whole_transform(call, values, rows);
+    const Tensor items = whole_transform(call, values);
     SpectralExchangeArgs<T> args;
     args.weighted = weighted;
-    args.items = items.template const_data_ptr<T>();
+    args.items = static_cast<const T*>(items.const_data_ptr());
     args.spectrum_out = spectrum;
-    exchange(call, args, rows);
+    exchange(call, args, call.items * channels);
 }
 template <typename T>
 Tensor fft_synthesis(
-    const SpectralCall& call, const T* spectrum, int64_t rows, bool weighted, const Tensor& like
+    const SpectralCall& call, const T* spectrum, int64_t channels, bool weighted, const Tensor& like
 ) {
-    Tensor items = allocate(like, items_shape(call, rows));
+    constexpr ScalarType complex =
+        sizeof(T) == sizeof(float) ? ScalarType::ComplexFloat : ScalarType::ComplexDouble;
+    const Tensor items = allocate(like, items_shape(call, channels), complex);
     SpectralExchangeArgs<T> args;
     args.weighted = weighted;
     args.spectrum = spectrum;
-    args.items_out = items.template mutable_data_ptr<T>();
-    exchange(call, args, rows);
+    args.items_out = static_cast<T*>(items.mutable_data_ptr());
+    exchange(call, args, call.items * channels);
     return whole_inverse(call, items);
 }
 template void fft_analysis(const SpectralCall&, const Tensor&, int64_t, bool, float*);
