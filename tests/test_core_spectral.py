@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from physcon_ext import core, ops
-from physcon_ext.boundary import correction_gain, end_response
+from physcon_ext.boundary import BoundaryConditions, Dirichlet, correction_gain, end_response
+from physcon_ext.boundary.periods import axis_periods
+from physcon_ext.models import FNO
 
 
 # (modes, size, period)
@@ -176,3 +178,92 @@ def test_bad_input_is_named(
 ) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", ["gelu", "none"])
+@pytest.mark.parametrize("grid", GRIDS, ids=["1d", "2d", "3d"])
+def test_convolution_and_pointwise_map_are_the_layer_of_the_operator(
+    grid: Grid, activation: Any, dtype: Any
+) -> None:
+    _, size, period = grid
+    x, weight = problem(grid, dtype=dtype)
+    x = x.reshape(6, 3, *size)
+    random = np.random.default_rng(3)
+    skip, bias = random.normal(size=(3, 2)).astype(dtype), random.normal(size=2).astype(dtype)
+    values, stencils = faces(grid, 2, dtype)
+    values = [None if v is None else v.reshape(-1, *v.shape[2:]) for v in values]
+    z = core.spectral_conv(x, weight, period=period)
+    call = {"activation": activation, "values": values, "stencils": stencils}
+    y = core.pointwise(z, x, skip, bias, **call)
+    expected = ops.fno_block(
+        torch.from_numpy(x),
+        torch.from_numpy(weight),
+        torch.from_numpy(skip),
+        torch.from_numpy(bias),
+        activation=activation,
+        period=period,
+        values=tensors(values),
+        stencils=tensors(stencils),
+    ).numpy()
+    assert np.array_equal(y, expected)
+    assert core.pointwise(z, x, skip, bias, y_out=z, **call) is z
+    assert np.array_equal(z, expected)
+
+
+def test_a_trained_network_runs_on_arrays_alone() -> None:
+    """Float64 on both sides, the same operations but for the lifting: a few units of rounding."""
+    torch.manual_seed(0)
+    bc = BoundaryConditions(left=Dirichlet(), right=Dirichlet())
+    model = FNO(
+        (6,), 1, 1, 8, n_layers=3, boundary=bc, correction="exact", hidden_rule="none"
+    ).double()
+    x = torch.randn(4, 1, 40, dtype=torch.float64)
+    ends = {"left": torch.randn(4, 1), "right": torch.randn(4, 1)}
+    ends = {edge: value.double() for edge, value in ends.items()}
+    with torch.no_grad():
+        expected = model(x, ends).numpy()
+
+    def mapped(layer: Any, h: Any, activation: Any, z: Any = None) -> Any:
+        matrix = np.ascontiguousarray(layer.weight.detach().numpy()[..., 0].T)
+        z = np.zeros((len(h), matrix.shape[1], 40)) if z is None else z
+        return core.pointwise(z, h, matrix, layer.bias.detach().numpy(), activation=activation)
+
+    edges = [np.broadcast_to(ends[e].numpy()[:, :, None], (4, 1, 40)) for e in ends]
+    line = np.broadcast_to(np.linspace(0, 1, 40), (4, 1, 40))
+    h = np.concatenate([x.numpy(), *edges, line], 1)
+    period = axis_periods(None, [40], (6,), [True], who="test")
+    h = mapped(model.lifting[2], mapped(model.lifting[0], h, "gelu"), "none")
+    for k, (conv, skip) in enumerate(zip(model.convs, model.skips, strict=True)):
+        weight = np.ascontiguousarray(conv.weight.detach().numpy())
+        gain = core.correction_gain(weight, 0, size=[40], period=period)
+        z = core.spectral_conv(h, weight, period=period, gains=[gain])
+        h = mapped(skip, h, "gelu" if k < 2 else "none", z)
+    u = mapped(model.projection[2], mapped(model.projection[0], h, "gelu"), "none")
+    values = np.stack([ends["left"].numpy(), ends["right"].numpy()], 2)
+    u = core.assign_faces(u, [values], [np.zeros((2, 1))])
+    assert np.array_equal(u[..., [0, -1]], values)
+    assert np.abs(u - expected).max() <= 1e-12 * np.abs(expected).max()
+
+
+Z, X2, S2 = np.zeros((2, 3, 5)), np.zeros((2, 4, 5)), np.zeros((4, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: core.pointwise(Z[0]), "expected z to have shape (batch, out, N_1, .., N_d)"),
+        (lambda: core.pointwise(Z, X2), "expected x and skip to be given together"),
+        (lambda: core.pointwise(Z, X2, S2.T.copy()), "expected skip to have shape (in, 3)"),
+        (lambda: core.pointwise(Z, X2[:1], S2), "expected x to have shape (2, 4, 5)"),
+        (lambda: core.pointwise(Z, bias=np.zeros(2)), "expected bias to have shape (3,)"),
+        (lambda: core.pointwise(Z, activation="relu"), "'gelu' or 'none', got 'relu'"),  # type: ignore[arg-type]
+        (lambda: core.pointwise(Z, y_out=Z[::-1].copy()[:1]), "expected y_out to have shape"),
+    ],
+)
+def test_a_wrong_pointwise_call_says_what_was_expected(
+    call: Callable[[], Any], message: str
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        call()
+    assert message in str(caught.value)

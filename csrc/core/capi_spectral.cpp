@@ -6,6 +6,7 @@
 
 #include "core/boundary_spectral.hpp"
 #include "core/capi.hpp"
+#include "core/pointwise.hpp"
 
 namespace physcon {
 namespace {
@@ -319,6 +320,92 @@ int run_faces(
 }
 
 template <typename T, typename CArgs>
+PointwiseArgs<T> convert_pointwise(const CArgs& args) {
+    PointwiseArgs<T> out;
+    out.items = args.batch;
+    out.in = args.in;
+    out.out = args.out;
+    for (int axis = 0; axis < args.axes; ++axis) {
+        out.size[3 - args.axes + axis] = args.size[axis];
+    }
+    out.x = args.y;  // any pointer does where nothing is read
+    if (args.skip != nullptr) {
+        out.x = args.x;
+        out.skip = {args.skip, 1, args.out};
+    }
+    out.bias = args.bias;
+    out.activated = args.activated != 0;
+    convert_faces(args.face, args.axes, out.rule);
+    out.field = out.output = args.y;
+    return out;
+}
+
+template <typename CArgs>
+int check_pointwise(Checker& check, const CArgs* args, const physcon_executor* executor) {
+    check.given("args", args);
+    if (!check.good()) {
+        return check.status();
+    }
+    check_axes(check, args->axes);
+    check.at_least("batch", args->batch, 0);
+    check.at_least("in", args->in, 1);
+    check.at_least("out", args->out, 1);
+    check.executor(executor);
+    for (int axis = 0; check.good() && axis < args->axes; ++axis) {
+        check.at_least("size", args->size[axis], 1);
+    }
+    if (check.good()) {
+        check_faces(check, args->face, args->size, args->axes);
+    }
+    return check.status();
+}
+
+template <typename T, typename CArgs>
+std::size_t pointwise_bytes(const CArgs* args, const physcon_executor* executor) {
+    Checker check("", nullptr);
+    std::size_t size = 0;
+    if (good_pool(executor) && check_pointwise(check, args, nullptr) == PHYSCON_OK &&
+        args->batch > 0) {
+        guarded(nullptr, [&] {
+            size = pointwise_workspace(convert_pointwise<T>(*args), executor_of(executor));
+        });
+    }
+    return size;
+}
+
+template <typename T, typename CArgs>
+int run_pointwise(
+    const char* op,
+    const CArgs* args,
+    const physcon_executor* executor,
+    void* workspace,
+    std::size_t workspace_size,
+    physcon_error* error
+) {
+    Checker check(op, error);
+    check_pointwise(check, args, executor);
+    if (!check.good() || args->batch == 0) {
+        return check.status();
+    }
+    if (args->skip != nullptr) {
+        check.given("x where there is a skip", args->x);
+    }
+    check.given("y", args->y);
+    if (!check.good()) {
+        return check.status();
+    }
+    const int status = guarded(error, [&] {
+        const PointwiseArgs<T> call = convert_pointwise<T>(*args);
+        const Executor pool = executor_of(executor);
+        check.workspace(workspace, workspace_size, pointwise_workspace(call, pool));
+        if (check.good()) {
+            pointwise(call, pool, workspace);
+        }
+    });
+    return check.good() ? status : check.status();
+}
+
+template <typename T, typename CArgs>
 CorrectionGainArgs<T> convert_gain(const CArgs& args) {
     CorrectionGainArgs<T> out;
     out.grid = convert_grid(args.grid);
@@ -398,7 +485,7 @@ int run_gain(
 
 using namespace physcon;
 
-// The same seven functions for each scalar type.
+// The same functions for each scalar type.
 #define PHYSCON_DEFINE_SPECTRAL_C_API(T, suffix)                                                \
     std::size_t physcon_spectral_tables_size_##suffix(const physcon_spectral_grid* grid) {      \
         return tables_size<T>(grid);                                                            \
@@ -430,6 +517,22 @@ using namespace physcon;
         physcon_error* error                                                                    \
     ) {                                                                                         \
         return run_faces<T>("assign_faces_" #suffix, args, executor, error);                    \
+    }                                                                                           \
+    std::size_t physcon_pointwise_workspace_##suffix(                                           \
+        const physcon_pointwise_args_##suffix* args, const physcon_executor* executor           \
+    ) {                                                                                         \
+        return pointwise_bytes<T>(args, executor);                                              \
+    }                                                                                           \
+    int physcon_pointwise_##suffix(                                                             \
+        const physcon_pointwise_args_##suffix* args,                                            \
+        const physcon_executor* executor,                                                       \
+        void* workspace,                                                                        \
+        std::size_t workspace_size,                                                             \
+        physcon_error* error                                                                    \
+    ) {                                                                                         \
+        return run_pointwise<T>(                                                                \
+            "pointwise_" #suffix, args, executor, workspace, workspace_size, error              \
+        );                                                                                      \
     }                                                                                           \
     std::size_t physcon_correction_gain_workspace_##suffix(                                     \
         const physcon_correction_gain_args_##suffix* args, const physcon_executor* executor     \

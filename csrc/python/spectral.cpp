@@ -3,6 +3,7 @@
 // calls. Fields come as (items, channels, sizes).
 #include <physcon/spectral.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "python/arrays.hpp"
@@ -24,11 +25,14 @@ struct Api;
         using Faces = physcon_assign_faces_args_##suffix;                                   \
         using Face = physcon_face_##suffix;                                                 \
         using Gain = physcon_correction_gain_args_##suffix;                                 \
+        using Pointwise = physcon_pointwise_args_##suffix;                                  \
         static constexpr auto tables_size = &physcon_spectral_tables_size_##suffix;         \
         static constexpr auto tables = &physcon_spectral_tables_##suffix;                   \
         static constexpr auto conv_workspace = &physcon_spectral_conv_workspace_##suffix;   \
         static constexpr auto conv = &physcon_spectral_conv_##suffix;                       \
         static constexpr auto assign_faces = &physcon_assign_faces_##suffix;                \
+        static constexpr auto pointwise_workspace = &physcon_pointwise_workspace_##suffix;  \
+        static constexpr auto pointwise = &physcon_pointwise_##suffix;                      \
         static constexpr auto gain_workspace = &physcon_correction_gain_workspace_##suffix; \
         static constexpr auto gain = &physcon_correction_gain_##suffix;                     \
     };
@@ -221,6 +225,60 @@ void assign_faces_as(
 }
 
 template <typename T>
+void pointwise_as(
+    const Array& z,
+    const MaybeArray& x,
+    const MaybeArray& skip,
+    const MaybeArray& bias,
+    bool activated,
+    const MaybeArrays& values,
+    const MaybeArrays& stencils,
+    Array& y_out
+) {
+    const std::vector<std::int64_t> shape = shape_of(y_out);
+    if (shape.size() < 3 || shape.size() > 5) {
+        throw py::value_error("physcon::core: expected y_out (items, channels, sizes)");
+    }
+    typename Api<T>::Pointwise args{};
+    args.axes = static_cast<std::int32_t>(shape.size()) - 2;
+    args.batch = shape[0];
+    args.in = args.out = shape[1];
+    std::int64_t points = 1;
+    for (int a = 0; a < args.axes; ++a) {
+        args.size[a] = shape[static_cast<std::size_t>(a) + 2];
+        points *= args.size[a];
+    }
+    if (x && skip) {
+        expect_axes(*skip, "skip", 2);
+        args.in = skip->shape(0);
+        check<T>(*skip, "skip", args.in * args.out);
+        check<T>(*x, "x", args.batch * args.in * points);
+        args.skip = static_cast<const T*>(skip->data());
+        args.x = static_cast<const T*>(x->data());
+    }
+    if (bias) {
+        check<T>(*bias, "bias", args.out);
+        args.bias = static_cast<const T*>(bias->data());
+    }
+    args.activated = activated ? 1 : 0;
+    check<T>(z, "z", y_out.size());
+    args.y = output<T>(y_out, "y_out", y_out.size());
+    const auto* start = static_cast<const T*>(z.data());
+    bind_faces<T>(values, stencils, shape, args.face);
+    physcon_error error;
+    int status = PHYSCON_OK;
+    {
+        const py::gil_scoped_release unlocked;
+        if (start != args.y) {
+            std::copy(start, start + args.batch * args.out * points, args.y);
+        }
+        const Workspace workspace(Api<T>::pointwise_workspace(&args, nullptr));
+        status = Api<T>::pointwise(&args, nullptr, workspace.data(), workspace.size(), &error);
+    }
+    raise_unless_ok(status, error);
+}
+
+template <typename T>
 void correction_gain_as(
     const Array& weight,
     int axis,
@@ -262,6 +320,7 @@ void correction_gain_as(
 void bind_spectral(py::module_& m) {
     m.def("spectral_conv", by_dtype(&spectral_conv_as<double>, &spectral_conv_as<float>));
     m.def("assign_faces", by_dtype(&assign_faces_as<double>, &assign_faces_as<float>));
+    m.def("pointwise", by_dtype(&pointwise_as<double>, &pointwise_as<float>));
     m.def("correction_gain", by_dtype(&correction_gain_as<double>, &correction_gain_as<float>));
 }
 

@@ -74,6 +74,17 @@ def assign_faces(
     u_out: _Real,
     /,
 ) -> None: ...
+def pointwise(
+    z: _Real,
+    x: _Real | None,
+    skip: _Real | None,
+    bias: _Real | None,
+    activated: bool,
+    values: list[_Real | None],
+    stencils: list[NDArray[np.float64] | None],
+    y_out: _Real,
+    /,
+) -> None: ...
 def correction_gain(
     weight: _Real,
     axis: int,

@@ -9,7 +9,7 @@ by all items. ``mean_out`` and ``variance_out`` receive the results where given.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -687,6 +687,84 @@ def assign_faces(
     out = _result(op, "u_out", u_out, u.shape, u)
     items = int(np.prod(batch, dtype=np.int64))
     _C.assign_faces(u, data, rows, out.reshape(items, *u.shape[len(batch) :]))
+    return out
+
+
+def pointwise(
+    z: Array,
+    x: Array | None = None,
+    skip: Array | None = None,
+    bias: Array | None = None,
+    *,
+    activation: Literal["gelu", "none"] = "gelu",
+    values: Sequence[Array | None] | None = None,
+    stencils: Sequence[Array | None] | None = None,
+    y_out: Array | None = None,
+) -> Array:
+    r"""Add a matrix product of the channels and a bias to a field, assign faces, activate.
+
+    .. math:: u = z + S^T x + b, \qquad y = u\, \Phi(u) \text{ or } u
+
+    With ``z`` from `spectral_conv` this is a layer of a Fourier neural operator, with zeros the map
+    that lifts its input or projects its output.
+
+    Args:
+        z: ``(batch, out, N_1, .., N_d)``, ``d`` from 1 to 3, float32 or float64.
+        x: ``(batch, in, N_1, .., N_d)``, given together with ``skip``.
+        skip: ``S``, ``(in, out)``.
+        bias: ``b``, ``(out,)``.
+        activation: ``"gelu"``, or ``"none"``: ``y = u``.
+        values: Per axis data of faces of ``u``, as in `assign_faces`.
+        stencils: Their stencils. A face whose stencil does not count its own value (column 0 is 0)
+            is prescribed: the activation passes it by.
+        y_out: Receives the result; may be ``z``.
+
+    Returns:
+        ``(batch, out, N_1, .., N_d)``, the numbers of `ops.fno_block`.
+
+    Raises:
+        TypeError: If an argument is not an array or has another dtype than ``z``.
+        ValueError: If a shape or stride does not fit or the activation is unknown.
+
+    Example:
+        >>> x = np.array([[[1.0, -1.0]]])
+        >>> pointwise(np.zeros((1, 2, 2)), x, np.array([[1.0, 2.0]]), activation="none")
+        array([[[ 1., -1.],
+                [ 2., -2.]]])
+    """
+    op = f"{_NAME}.pointwise"
+    z = _field(op, "z", z)
+    if not 3 <= z.ndim <= 5:
+        raise ValueError(
+            f"{op}: expected z to have shape (batch, out, N_1, .., N_d) with d = 1, 2 or 3, "
+            f"got {z.shape}"
+        )
+    if activation not in ("gelu", "none"):
+        raise ValueError(f"{op}: expected activation to be 'gelu' or 'none', got {activation!r}")
+    (items, channels), size = z.shape[:2], z.shape[2:]
+    if (x is None) != (skip is None):
+        raise ValueError(f"{op}: expected x and skip to be given together")
+    if x is not None and skip is not None:
+        skip = _field(op, "skip", skip, z.dtype)
+        if skip.ndim != 2 or skip.shape[1] != channels or skip.shape[0] < 1:
+            raise ValueError(
+                f"{op}: expected skip to have shape (in, {channels}), got {skip.shape}"
+            )
+        shape = (items, skip.shape[0], *size)
+        if _field(op, "x", x, z.dtype).shape != shape:
+            raise ValueError(f"{op}: expected x to have shape {shape}, got {x.shape}")
+    if bias is not None and _field(op, "bias", bias, z.dtype).shape != (channels,):
+        raise ValueError(f"{op}: expected bias to have shape {(channels,)}, got {bias.shape}")
+    data, rows = _faces(op, values, stencils, len(size), (items,), z.dtype)
+    out = _result(op, "y_out", y_out, z.shape, z)
+    others = [a for a in (x, skip, bias, *data) if a is not None]
+    if any(np.may_share_memory(out, a) for a in others) or (
+        out is not z and np.may_share_memory(out, z)
+    ):
+        raise ValueError(
+            f"{op}: expected y_out to share no memory with an input, or to be z itself"
+        )
+    _C.pointwise(z, x, skip, bias, activation == "gelu", data, rows, out)
     return out
 
 

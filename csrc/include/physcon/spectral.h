@@ -87,6 +87,32 @@ typedef struct physcon_assign_faces_args_f64 {
     double* u_out;
 } physcon_assign_faces_args_f64;
 
+/** What a Fourier layer adds to its convolution: u = y + sum_i x_i skip_io + bias_o, faces of u,
+ * and gelu(u) wherever no face prescribes the value (a stencil that counts its own old value does
+ * not). Without activation or faces it is the linear map of the channels that lifts and projects.
+ */
+typedef struct physcon_pointwise_args_f64 {
+    /** 1, 2 or 3. */
+    int32_t axes;
+    int64_t size[3];
+    /** Number of fields, >= 0, and channels in and out, >= 1. */
+    int64_t batch;
+    int64_t in;
+    int64_t out;
+    /** (batch, in, size); not read without `skip`. */
+    const double* x;
+    /** (in, out), or NULL: nothing is added. */
+    const double* skip;
+    /** (out), or NULL. */
+    const double* bias;
+    /** Whether u passes through gelu(u) = u Phi(u), Phi the normal distribution. */
+    int32_t activated;
+    physcon_face_f64 face[3];
+    /** (batch, out, size): the convolution, or zeros, when called; the result afterwards. Must not
+     * overlap x. */
+    double* y;
+} physcon_pointwise_args_f64;
+
 /** The gains of one axis, from the weights. */
 typedef struct physcon_correction_gain_args_f64 {
     physcon_spectral_grid grid;
@@ -128,6 +154,18 @@ PHYSCON_API int physcon_spectral_conv_f64(
 PHYSCON_API int physcon_assign_faces_f64(
     const physcon_assign_faces_args_f64* args,
     const physcon_executor* executor,
+    physcon_error* error
+);
+/** Bytes of workspace for a pointwise call; `executor` as in the call. */
+PHYSCON_API size_t physcon_pointwise_workspace_f64(
+    const physcon_pointwise_args_f64* args, const physcon_executor* executor
+);
+/** Adds the linear map and the bias, assigns faces, activates. */
+PHYSCON_API int physcon_pointwise_f64(
+    const physcon_pointwise_args_f64* args,
+    const physcon_executor* executor,
+    void* workspace,
+    size_t workspace_size,
     physcon_error* error
 );
 /** Bytes of workspace for the gains; `executor` as in the call. */
@@ -181,6 +219,21 @@ typedef struct physcon_assign_faces_args_f32 {
     float* u_out;
 } physcon_assign_faces_args_f32;
 
+/** What a Fourier layer adds to its convolution. */
+typedef struct physcon_pointwise_args_f32 {
+    int32_t axes;
+    int64_t size[3];
+    int64_t batch;
+    int64_t in;
+    int64_t out;
+    const float* x;
+    const float* skip;
+    const float* bias;
+    int32_t activated;
+    physcon_face_f32 face[3];
+    float* y;
+} physcon_pointwise_args_f32;
+
 /** The gains of one axis, from the weights. */
 typedef struct physcon_correction_gain_args_f32 {
     physcon_spectral_grid grid;
@@ -217,6 +270,18 @@ PHYSCON_API int physcon_spectral_conv_f32(
 PHYSCON_API int physcon_assign_faces_f32(
     const physcon_assign_faces_args_f32* args,
     const physcon_executor* executor,
+    physcon_error* error
+);
+/** Bytes of workspace for a pointwise call; `executor` as in the call. */
+PHYSCON_API size_t physcon_pointwise_workspace_f32(
+    const physcon_pointwise_args_f32* args, const physcon_executor* executor
+);
+/** Adds the linear map and the bias, assigns faces, activates. */
+PHYSCON_API int physcon_pointwise_f32(
+    const physcon_pointwise_args_f32* args,
+    const physcon_executor* executor,
+    void* workspace,
+    size_t workspace_size,
     physcon_error* error
 );
 /** Bytes of workspace for the gains; `executor` as in the call. */
