@@ -3,7 +3,8 @@
 
 ``pointwise`` is not an op of its own but what ``fno_block`` adds to its convolution: arguments
 ``(x, convolution, skip, bias, values, stencils, dims, activated)``, adjoint ``(grad, field, x,
-values, stencils, dims, activated)`` with ``activated`` 0, 1 or 2: keep what it saw.
+values, stencils, dims, activated)`` with ``activated`` 0, 1 or 2: keep what it saw. ``fno_block``
+is the op on a line.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ OPS = {
     "boundary_spectral_conv_backward": 5,
     "pointwise": 6,
     "pointwise_backward": 7,
+    "fno_block": 8,
 }
 Shape = tuple[int, ...]
 
@@ -103,7 +105,11 @@ def _encode(call: Call) -> simt.Encoded:
         s = _Sizes(lead[:-1], (lead[-1], lead[-1]), size, (1,) * d, tuple(map(float, size)))
         inputs = [first]
     else:
-        if "boundary" in call.op:
+        if call.op == "fno_block":
+            gains, values, stencils, period = a[4:7], a[7:10], a[10:13], a[13]
+            activated = int(a[14]) * (1 + int(a[15]))
+            inputs = list(a[:4])
+        elif "boundary" in call.op:
             at = 4 if back else 2
             gains, values, stencils = a[at : at + 3], a[at + 3 : at + 6], a[at + 6 : at + 9]
             period = a[at + 9]
@@ -111,7 +117,7 @@ def _encode(call: Call) -> simt.Encoded:
         else:
             period = a[4 if back else 2]
             inputs = list(a[: 3 if back else 2])
-        weight = inputs[-1]
+        weight = inputs[1 if call.op == "fno_block" else -1]
         d = weight.ndim - 3
         size = tuple(first.shape[-d:])
         s = _Sizes(
@@ -133,7 +139,7 @@ def _encode(call: Call) -> simt.Encoded:
         *(_padded(values, d, lambda v: _extents(v, d), 5)),
     )
     arrays: list[Tensor | None] = list(inputs)
-    if "boundary" in call.op:
+    if gains:
         arrays += _in_slots(gains, d)
     if values:
         for stencil, value in zip(_in_slots(stencils, d), _in_slots(values, d), strict=True):
@@ -168,11 +174,14 @@ def _outputs(
             passed_on = not call.arguments[-1] and not any(v.numel() for v in values)
             grad = ((0,), dtype) if passed_on else (y, dtype)
             return [grad, ((c_in, c_out), dtype), ((c_out,), dtype), *data]
-        case "boundary_spectral_conv":
+        case "boundary_spectral_conv" | "fno_block":
             parts = 1 if len(s.size) == 1 else 2
             others = sum(math.prod(s.modes) // s.modes[i] for i, g in enumerate(gains) if g.numel())
             record = (others, *s.batch, (4 * c_in + 2 * c_out) * parts)
-            return [(y, dtype), spectrum, (record, torch.float64)]
+            kept: list[tuple[Shape, torch.dtype]] = []
+            if call.op == "fno_block":
+                kept = [(y if all(call.arguments[-2:]) else (0,), dtype)]
+            return [(y, dtype), *kept, spectrum, (record, torch.float64)]
         case _:
             matrices = [(tuple(g.shape), torch.float64) for g in _from_slots(gains, len(s.size))]
             return [(x, dtype), weight, *matrices, *data]

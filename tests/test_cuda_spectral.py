@@ -334,6 +334,64 @@ def test_layers_equal_the_formula_and_its_gradients(fibers: Path, dtype: torch.d
     check_layers(fibers, calls, dtype)
 
 
+# Points, modes, period, channels, kind of face rule, axis corrected: several tiles of points and of
+# channels, one item and more, no face rule, a broadcast, a constant and a wide one
+LAYERED: list[tuple[int, int, float | None, tuple[int, int], int, bool]] = [
+    (2, 2, None, (1, 1), 0, False),
+    (9, 1, None, (3, 2), 0, True),
+    (33, 17, None, (2, 70), 1, False),
+    (64, 5, 70.5, (33, 3), 2, False),
+    (67, 6, None, (5, 65), 0, True),
+    (101, 7, 113.7, (4, 4), 2, True),
+    (300, 70, None, (2, 3), 0, False),
+]
+
+
+def line_layers(dtype: torch.dtype, *, bare: bool = False) -> list[Call]:
+    """Fourier layers on a line, in the launches of their convolution."""
+    calls = []
+    for i, (n, m, period, (c_in, c_out), kind, gained) in enumerate(LAYERED):
+        (call, _) = corrected(
+            *((n,), (m,), period and (period,), dtype),
+            **dict(kind=kind, axes=(0,) if gained else (), parts=1 + i % 2),
+            **dict(batch=(1 + i % 3,), channels=(c_in, c_out)),
+        )
+        x, weight, *rest, periods = call.arguments
+        g = seeded("line layer", i)
+        skip = (normal(g, c_in, c_out) / c_in).to(dtype)
+        bias = normal(g, c_out).to(dtype)
+        if bare:
+            skip = bias = torch.empty(0, dtype=dtype)
+        for activated, keep in ((False, False), (True, False), (True, True)):
+            given = (x, weight, skip, bias, *rest, periods, activated, keep)
+            calls.append(Call("fno_block", given, (1, 40)[i % 2], seed=i))
+    return calls
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["whole", "bare"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_layers_of_a_line_equal_the_oracle(fibers: Path, dtype: torch.dtype, bare: bool) -> None:
+    check(fibers, line_layers(dtype, bare=bare))
+
+
+def test_a_layer_of_a_line_takes_three_launches(fibers: Path) -> None:
+    calls = line_layers(torch.float32)
+    assert {a.launches for a in spectral.run(fibers, calls)} == {3}
+
+
+def test_a_layer_keeps_what_a_constant_rule_assigns(fibers: Path) -> None:
+    """Bit for bit: neither skip nor bias nor activation reach a prescribed end."""
+    call = next(
+        c for c in line_layers(torch.float32) if c.arguments[7].numel() and all(c.arguments[-2:])
+    )
+    values, stencils = call.arguments[7], torch.zeros_like(call.arguments[10])
+    given = (*call.arguments[:10], stencils, *call.arguments[11:])
+    (answer,) = spectral.run(fibers, [Call("fno_block", given)])
+    for found in answer.outputs[:2]:
+        ends = found[..., [0, -1]]
+        assert torch.equal(ends, values.expand_as(ends))
+
+
 def test_the_tail_of_the_activation_keeps_its_relative_accuracy(fibers: Path) -> None:
     z = torch.linspace(-12, 6, 400).reshape(1, 1, -1)
     nothing, none = torch.empty(0), torch.empty(0, dtype=torch.float64)
@@ -351,6 +409,7 @@ def test_no_two_threads_race(threads: Path) -> None:
     check(threads, calls)
     for dtype, size, activated in ((torch.float32, (23,), 1), (torch.float64, (5, 7), 2)):
         check_layers(threads, layer_calls(2, (2,), size, (3, 5), activated, 0, dtype), dtype)
+    check(threads, [line_layers(torch.float32)[5], line_layers(torch.float64)[14]])
 
 
 def test_a_corrected_line_takes_three_launches(fibers: Path) -> None:

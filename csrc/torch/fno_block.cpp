@@ -6,7 +6,9 @@
 #include "core/cuda/pointwise_entry.hpp"
 #include "torch/cuda.hpp"
 #include "torch/faces.hpp"
+#include "torch/gains.hpp"
 #include "torch/spectral.hpp"
+#include "torch/spectral_cuda.hpp"
 
 namespace physcon::binding {
 namespace {
@@ -81,6 +83,41 @@ void run_pointwise(const Block& block, const PointwiseArgs<T>& args, const Tenso
     pointwise(args, executor, workspace.data());
 }
 
+/// Whether the kernels of a device take the whole layer in the launches of its convolution.
+bool takes_line(const Block& block, const Tensor& x) {
+    const int64_t width = block.faces.assigned(0) ? block.faces.stencils[0].size(1) : 0;
+    return x.is_cuda() && cuda::fuses_layer(block.call.grid, width);
+}
+/// That call: fills in y and u of the layer, returns spectrum and record of its convolution.
+template <typename T>
+std::pair<Tensor, Tensor> run_line(
+    const Block& block,
+    const Tensor& x,
+    const Tensor& weight_in,
+    const Tensor* const (&given)[3],
+    const PointwiseArgs<T>& layer
+) {
+    const SpectralCall& call = block.call;
+    const Tensor weight = packed(weight_in);
+    const GivenGains gains(call, given);
+    const Tensor spectrum = allocate(x, call.spectrum_shape(call.in));
+    const Tensor shifts =
+        allocate(x, block.corrected ? shifts_shape(call, gains) : Shape{0}, ScalarType::Double);
+    SpectralCudaCall<T> device(call, x);
+    cuda::FnoLineArgs<T> args;
+    args.layer = layer;
+    BoundarySpectralConvArgs<T>& convolution = args.convolution;
+    set_sizes<T>(call, weight, convolution);
+    convolution.tables = device.tables();
+    convolution.x = layer.x;
+    convolution.gains = gains.view(call.grid.axes);
+    convolution.y_out = layer.output;
+    convolution.spectrum_out = spectrum.mutable_data_ptr<T>();
+    convolution.shifts_out = shifts.mutable_data_ptr<double>();
+    device.run(cuda::fno_line_workspace<T>, cuda::fno_line<T>, args);
+    return {spectrum, shifts};
+}
+
 std::tuple<Tensor, Tensor, Tensor, Tensor> fno_block(
     const Tensor& x_in,
     const Tensor& weight,
@@ -115,7 +152,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fno_block(
     const Tensor x = packed(x_in);
     const Tensor nothing = allocate(x, {0}), no_stencil = allocate(x, {0}, ScalarType::Double);
     Tensor field, spectrum, shifts = allocate(x, {0}, ScalarType::Double);
-    if (block.corrected) {
+    const bool line = takes_line(block, x);
+    if (line) {
+        field = allocate(x, block.call.value_shape(block.call.out));
+    } else if (block.corrected) {
         std::tie(field, spectrum, shifts) = boundary_spectral_conv(
             x,
             weight,
@@ -148,7 +188,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fno_block(
         block.faces.set(args.rule);
         args.field = field.mutable_data_ptr<scalar_t>();
         args.output = y.mutable_data_ptr<scalar_t>();
-        run_pointwise(block, args, x);
+        if (line) {
+            std::tie(spectrum, shifts) =
+                run_line(block, x, weight, {&gain_0, &gain_1, &gain_2}, args);
+        } else {
+            run_pointwise(block, args, x);
+        }
     });
     return {y, kept ? field : nothing, spectrum, shifts};
 }

@@ -226,6 +226,40 @@ const char* boundary_backward(const Header& h, const Call& call, Arrays& arrays)
 }
 
 template <typename T>
+const char* line(const Header& h, const Call& call, Arrays& arrays) {
+    FnoLineArgs<T> a;
+    BoundarySpectralConvArgs<T>& c = a.convolution;
+    PointwiseArgs<T>& p = a.layer;
+    call.set(c);
+    if (const char* error = call.tables(arrays, c.tables)) {
+        return error;
+    }
+    p.items = h.batch;
+    p.in = h.in;
+    p.out = h.out;
+    std::copy(h.size, h.size + 3, p.size);
+    c.x = p.x = arrays.input<T>();
+    c.weight = arrays.input<T>();
+    p.skip = {arrays.input<T>(), 1, h.out};
+    p.bias = arrays.input<T>();
+    p.activated = h.activated != 0;
+    set_gains(h, arrays, c.gains);
+    set_rules(h, arrays, true, p.rule);
+    if (!fuses_layer(c.grid, p.rule[2].stencil == nullptr ? 0 : p.rule[2].width)) {
+        return "not a layer for one pass";
+    }
+    const std::int64_t count = h.batch * h.out * call.points;
+    c.y_out = p.output = arrays.output<T>(count);
+    p.field = arrays.output<T>(h.activated == 2 ? count : 0);
+    if (h.activated != 2) {
+        p.field = p.output;
+    }
+    c.spectrum_out = arrays.output<T>(2 * call.modes * call.batch * call.in);
+    c.shifts_out = arrays.output<double>(record_size(call, c.gains));
+    return fno_line(a, call.device, arrays.scratch(fno_line_workspace(a, call.device)));
+}
+
+template <typename T>
 const char* points(const Header& h, const Call& call, Arrays& arrays) {
     PointwiseArgs<T> a;
     a.items = h.batch;
@@ -289,6 +323,8 @@ const char* run(const Header& h, Arrays& arrays) {
             return points<T>(h, call, arrays);
         case 7:
             return points_backward<T>(h, call, arrays);
+        case 8:
+            return line<T>(h, call, arrays);
         default:
             return "unknown op";
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The corrected convolution: on a line three launches, everything between the transforms in one;
-// on grids axis by axis.
+// The corrected convolution: on a line three launches, everything between the transforms in one,
+// and what a Fourier layer adds in the last; on grids axis by axis.
 #include "boundary_grid.cuh"
 #include "boundary_line.cuh"
 #include "faces_plan.cuh"
@@ -98,7 +98,12 @@ AssignFacesBackwardArgs<T> face_args(const BoundarySpectralConvBackwardArgs<T>& 
 // --------------------------------------------------------------------------------------
 
 template <typename T>
-void forward_line(const BoundarySpectralConvArgs<T>& a, Queue& queue, Arena& arena) {
+void forward_line(
+    const BoundarySpectralConvArgs<T>& a,
+    Queue& queue,
+    Arena& arena,
+    const PointwiseArgs<T>* layer = nullptr
+) {
     const Tables<T> tables = find_tables(a.grid, a.tables);
     auto analysis = analysis_of(a, tables, a.in);
     analysis.values = a.x;
@@ -122,8 +127,9 @@ void forward_line(const BoundarySpectralConvArgs<T>& a, Queue& queue, Arena& are
     synthesis.weighted = true;
     synthesis.spectrum = call.output;
     synthesis.out = a.y_out;
-    const FaceRule<T>& rule = a.rule[2];
-    const bool fused = fuses_faces(a.grid, rule);
+    synthesis.layer = layer;
+    const FaceRule<T>& rule = layer == nullptr ? a.rule[2] : layer->rule[2];
+    const bool fused = fuses_faces(a.grid, rule.width);
     if (fused) {
         synthesis.rule = rule;
     }
@@ -607,18 +613,38 @@ const char* boundary_spectral_conv_backward(
     return backward(args, device, arena);
 }
 
-#define PHYSCON_INSTANTIATE(T)                                           \
-    template std::size_t boundary_spectral_conv_workspace(               \
-        const BoundarySpectralConvArgs<T>&, const Device&                \
-    );                                                                   \
-    template const char* boundary_spectral_conv(                         \
-        const BoundarySpectralConvArgs<T>&, const Device&, void*         \
-    );                                                                   \
-    template std::size_t boundary_spectral_conv_backward_workspace(      \
-        const BoundarySpectralConvBackwardArgs<T>&, const Device&        \
-    );                                                                   \
-    template const char* boundary_spectral_conv_backward(                \
-        const BoundarySpectralConvBackwardArgs<T>&, const Device&, void* \
+bool fuses_layer(const SpectralGrid& grid, int64_t width) {
+    return fuses_faces(grid, width);
+}
+template <typename T>
+std::size_t fno_line_workspace(const FnoLineArgs<T>& args, const Device& device) {
+    Arena arena(nullptr);
+    Queue queue(device.stream, device.multiprocessors);
+    forward_line(args.convolution, queue, arena, &args.layer);
+    return arena.used();
+}
+template <typename T>
+const char* fno_line(const FnoLineArgs<T>& args, const Device& device, void* workspace) {
+    Arena arena(workspace);
+    Queue queue(device.stream, device.multiprocessors);
+    forward_line(args.convolution, queue, arena, &args.layer);
+    return queue.result();
+}
+
+#define PHYSCON_INSTANTIATE(T)                                                     \
+    template std::size_t fno_line_workspace(const FnoLineArgs<T>&, const Device&); \
+    template const char* fno_line(const FnoLineArgs<T>&, const Device&, void*);    \
+    template std::size_t boundary_spectral_conv_workspace(                         \
+        const BoundarySpectralConvArgs<T>&, const Device&                          \
+    );                                                                             \
+    template const char* boundary_spectral_conv(                                   \
+        const BoundarySpectralConvArgs<T>&, const Device&, void*                   \
+    );                                                                             \
+    template std::size_t boundary_spectral_conv_backward_workspace(                \
+        const BoundarySpectralConvBackwardArgs<T>&, const Device&                  \
+    );                                                                             \
+    template const char* boundary_spectral_conv_backward(                          \
+        const BoundarySpectralConvBackwardArgs<T>&, const Device&, void*           \
     );
 PHYSCON_INSTANTIATE(float)
 PHYSCON_INSTANTIATE(double)

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../pointwise.hpp"
+#include "activation.cuh"
 #include "faces.cuh"
 #include "spectral_product.cuh"
 
@@ -11,23 +12,6 @@ namespace physcon::cuda {
 
 using PointCut = Cut<8, 8, true, true>;
 using PointGradientCut = Cut<4, 8, false, false>;
-
-/// u Phi(u); the tail keeps its relative accuracy.
-__device__ inline float gelu(float u) {
-    return u * normcdff(u);
-}
-__device__ inline double gelu(double u) {
-    return u * normcdf(u);
-}
-template <typename T>
-__device__ T gelu_slope(T u) {
-    constexpr double density = 0.39894228040143267794;
-    if constexpr (sizeof(T) == 4) {
-        return normcdff(u) + u * (static_cast<T>(density) * expf(-u * u / 2));
-    } else {
-        return normcdf(u) + u * (density * exp(-u * u / 2));
-    }
-}
 
 /// Faces whose rule does not count their own value keep what they were assigned.
 template <typename T>

@@ -114,7 +114,7 @@ void synthesise(const Synthesis<T>& s, Queue& queue, Arena& arena) {
     for (int axis = 3 - g.axes; axis < 3; ++axis) {
         const bool last = axis == 2;
         SynthesisCall<T> c;
-        c.in = in;
+        c.spectrum = in;
         c.basis = s.tables.basis[axis];
         c.weights = last && s.weighted ? s.tables.weights : nullptr;
         c.lines = numbers / g.modes[axis];
@@ -133,11 +133,24 @@ void synthesise(const Synthesis<T>& s, Queue& queue, Arena& arena) {
             edges =
                 static_cast<std::size_t>(2 * SynthesisCut::tile_rows * s.rule.width) * sizeof(T);
         }
+        auto* kernel = last ? spectral_synthesis_kernel<T, Synthesised::real>
+                            : spectral_synthesis_kernel<T, Synthesised::complex>;
+        if (s.layer != nullptr) {
+            const PointwiseArgs<T>& p = *s.layer;
+            kernel = spectral_synthesis_kernel<T, Synthesised::layer>;
+            c.line_tiles = p.items * pieces(p.out, SynthesisCut::tile_rows);
+            c.in = p.in;
+            c.x = p.x;
+            c.skip = p.skip;
+            c.bias = p.bias;
+            c.activated = p.activated;
+            c.field = p.field == p.output ? nullptr : p.field;
+        }
         const int64_t points = last ? Fold(c.n).points : c.n;
         const int across = threads_across(points, 8, 16);
         if (!arena.measures()) {
             queue.run(
-                last ? spectral_synthesis_kernel<T, true> : spectral_synthesis_kernel<T, false>,
+                kernel,
                 c.line_tiles * pieces(points, across * thread_columns),
                 across * SynthesisCut::row_threads,
                 product_bytes<SynthesisCut, T>(across) + edges,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "../boundary_spectral.hpp"
+#include "../pointwise.hpp"
 #include "kernels.hpp"
 
 namespace physcon::cuda {
@@ -44,6 +45,20 @@ template <typename T>
 const char* boundary_spectral_conv_backward(
     const BoundarySpectralConvBackwardArgs<T>& args, const Device& device, void* workspace
 );
+
+/// A Fourier layer on a line in the launches of its convolution. The gains may be none; the face
+/// rules are those of the layer.
+template <typename T>
+struct FnoLineArgs {
+    BoundarySpectralConvArgs<T> convolution;  ///< `y_out` is the output of the layer
+    PointwiseArgs<T> layer;                   ///< `field` is written only
+};
+/// Whether the widest face rule of a layer is narrow enough for that, and the grid a line.
+bool fuses_layer(const SpectralGrid& grid, int64_t width);
+template <typename T>
+std::size_t fno_line_workspace(const FnoLineArgs<T>& args, const Device& device);
+template <typename T>
+const char* fno_line(const FnoLineArgs<T>& args, const Device& device, void* workspace);
 
 template <typename T>
 const char* assign_faces(const AssignFacesArgs<T>& args, const Device& device);

@@ -6,6 +6,8 @@
 // to points. The last axis is real and folded; the others are complex.
 #pragma once
 
+#include "../pointwise.hpp"
+#include "activation.cuh"
 #include "faces.cuh"
 #include "spectral_tables.cuh"
 
@@ -13,6 +15,7 @@ namespace physcon::cuda {
 
 using AnalysisCut = Cut<8, 16, false, true>;
 using SynthesisCut = Cut<8, 8, true, false>;
+using SkipCut = Cut<8, 8, true, true>;
 constexpr int64_t most_fused_width = 16;  // of a face rule that the last pass applies itself
 
 /// Sums of a split transform, to be added in their order.
@@ -100,7 +103,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_analysis_ker
 
 template <typename T>
 struct SynthesisCall {
-    const Pair<T>* in = nullptr;  ///< (modes, lines)
+    const Pair<T>* spectrum = nullptr;  ///< (modes, lines)
     const Pair<T>* basis = nullptr;
     const T* weights = nullptr;
     T* out = nullptr;  ///< (lines, n), real or complex
@@ -111,16 +114,34 @@ struct SynthesisCall {
     /// Added to the ends of the output: (items, ends_length) that begin with (2, channels).
     const double* ends = nullptr;
     int64_t ends_length = 0;
+    /// What a Fourier layer adds to a line before the ends are assigned.
+    int64_t in = 0;
+    const T* x = nullptr;  ///< (items, in, n)
+    MatrixView<T> skip;    ///< (channels, in)
+    const T* bias = nullptr;
+    bool activated = false;
+    T* field = nullptr;  ///< what the activation saw, or null
 };
 
-template <typename T, bool folded>
+/// Forms of a synthesis: an axis between two others, the last axis, and a line of a layer, whose
+/// tiles hold channels of one item.
+enum class Synthesised { complex, real, layer };
+
+template <typename T, Synthesised kind>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_kernel(
     SynthesisCall<T> c
 ) {
+    constexpr bool layer = kind == Synthesised::layer, folded = kind != Synthesised::complex;
     const int column_threads = static_cast<int>(blockDim.x) / SynthesisCut::row_threads;
     const int columns = column_threads * thread_columns;
-    const int64_t line0 = blockIdx.x % c.line_tiles * SynthesisCut::tile_rows;
     const int64_t tile = blockIdx.x / c.line_tiles;
+    int64_t line0 = blockIdx.x % c.line_tiles * SynthesisCut::tile_rows, lines = c.lines, item = 0;
+    if (layer) {
+        const int64_t tiles = c.line_tiles / (c.lines / c.channels);
+        item = blockIdx.x % c.line_tiles / tiles;
+        line0 = item * c.channels + blockIdx.x % tiles * SynthesisCut::tile_rows;
+        lines = (item + 1) * c.channels;
+    }
     const Fold fold(c.n);
     // Tiles are counted from the ends of the line: a face and what it depends on share a block.
     const int64_t point0 = (folded ? fold.points : c.n) - (tile + 1) * columns;
@@ -129,16 +150,22 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_ke
     const bool assigns = folded && tile == 0 && c.rule.stencil != nullptr;
     const auto left = [&](int64_t k, int row) -> Pair<T> {
         const int64_t line = line0 + row;
-        if (line >= c.lines) {
+        if (line >= lines) {
             return {0, 0};
         }
-        const Pair<T> z = c.in[k * c.lines + line];
+        const Pair<T> z = c.spectrum[k * c.lines + line];
         const T h = c.weights == nullptr ? T(1) : c.weights[k];
         return {h * z.re, h * z.im};
     };
     const auto right = [&](int64_t k, int column) -> Pair<T> {
         const int64_t point = point0 + column;
         return point >= 0 ? c.basis[point * c.modes + k] : Pair<T>{0, 0};
+    };
+    const auto finish = [&](int64_t at, T value, bool prescribed) {
+        if (layer && c.field != nullptr) {
+            c.field[at] = value;
+        }
+        c.out[at] = layer && c.activated && !prescribed ? gelu(value) : value;
     };
     const auto put = [&](int row, int64_t at, T value) {
         const int64_t line = line0 + row, last = c.n - 1 - at;
@@ -156,12 +183,20 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_ke
             edges[(row * 2 + 1) * c.rule.width + last] = value;
         }
         if (!assigns || (at != 0 && last != 0)) {
-            c.out[line * c.n + at] = value;
+            finish(line * c.n + at, value, false);
         }
     };
     const auto store = [&](int row, int column, T first, T second) {
         const int64_t line = line0 + row, point = point0 + column;
-        if (line >= c.lines || point < 0) {
+        if (line >= lines || point < 0) {
+            return;
+        }
+        if (layer) {
+            const T bias = c.bias == nullptr ? T(0) : c.bias[line % c.channels];
+            put(row, fold.up + point, first + bias);
+            if (fold.up + point != fold.down - point) {
+                put(row, fold.down - point, second + bias);
+            }
             return;
         }
         if (!folded) {
@@ -174,7 +209,33 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_ke
         }
     };
     constexpr Form form = folded ? Form::folded_synthesis : Form::plain;
-    pair_product<form, SynthesisCut>(memory, 0, c.modes, left, right, store);
+    if constexpr (layer) {
+        Sums<SynthesisCut, T> sums;
+        add_product<form, SynthesisCut>(memory, 0, c.modes, left, right, sums);
+        // From even and odd parts to the two points, which the skip is added to.
+        sums.each([](int, int, T& first, T& second) {
+            const T even = first, odd = second;
+            first = even - odd;
+            second = even + odd;
+        });
+        const auto matrix = [&](int64_t i, int row) -> Pair<T> {
+            const int64_t line = line0 + row;
+            const T s = line < lines
+                            ? c.skip.data[line % c.channels * c.skip.row + i * c.skip.column]
+                            : T(0);
+            return {s, s};
+        };
+        const auto points = [&](int64_t i, int column) -> Pair<T> {
+            const int64_t point = point0 + column;
+            const T* x = c.x + (item * c.in + i) * c.n;
+            return point >= 0 ? Pair<T>{x[fold.up + point], x[fold.down - point]} : Pair<T>{0, 0};
+        };
+        const int64_t steps = c.skip.data == nullptr ? 0 : c.in;
+        add_product<form, SkipCut>(memory, 0, steps, matrix, points, sums);
+        sums.each(store);
+    } else {
+        pair_product<form, SynthesisCut>(memory, 0, c.modes, left, right, store);
+    }
     if (!assigns) {
         return;
     }
@@ -183,15 +244,19 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_ke
          e += static_cast<int>(blockDim.x)) {
         const int row = e / 2, end = e % 2;
         const int64_t line = line0 + row;
-        if (line >= c.lines) {
+        if (line >= lines) {
             continue;
         }
         const T given = c.rule.values
                             [line / c.channels * c.rule.item + line % c.channels * c.rule.channel +
                              end * c.rule.end];
         const T* inwards = edges + e * c.rule.width;
-        c.out[line * c.n + (end == 0 ? 0 : c.n - 1)] =
-            face_value(c.rule, end, given, [&](int64_t j) { return inwards[j]; });
+        // A rule that does not count the end itself prescribes it.
+        finish(
+            line * c.n + (end == 0 ? 0 : c.n - 1),
+            face_value(c.rule, end, given, [&](int64_t j) { return inwards[j]; }),
+            c.rule.stencil[end * c.rule.width] == 0
+        );
     }
 }
 

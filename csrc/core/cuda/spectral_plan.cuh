@@ -2,6 +2,7 @@
 // Launches that the convolutions are made of.
 #pragma once
 
+#include "../pointwise.hpp"
 #include "queue.cuh"
 #include "spectral_mix.cuh"
 
@@ -40,18 +41,17 @@ struct Synthesis {
     const Pair<T>* spectrum = nullptr;
     T* out = nullptr;
     int64_t channels = 1;
-    FaceRule<T> rule;  ///< a single axis and `fuses_faces` only
+    FaceRule<T> rule;  ///< a single axis and `fuses_faces` only; that of `layer` if given
     const double* ends = nullptr;
     int64_t ends_length = 0;
+    const PointwiseArgs<T>* layer = nullptr;  ///< added to a single axis; `out` is its output
 };
 template <typename T>
 void synthesise(const Synthesis<T>& s, Queue& queue, Arena& arena);
 
 /// Whether `synthesise` can assign the faces of the single axis of a grid itself.
-template <typename T>
-bool fuses_faces(const SpectralGrid& grid, const FaceRule<T>& rule) {
-    return grid.axes == 1 && rule.width <= most_fused_width &&
-           rule.width <= Fold(grid.size[2]).down + 1;
+inline bool fuses_faces(const SpectralGrid& grid, int64_t width) {
+    return grid.axes == 1 && width <= most_fused_width && width <= Fold(grid.size[2]).down + 1;
 }
 
 template <typename T>

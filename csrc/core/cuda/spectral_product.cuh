@@ -84,12 +84,46 @@ __device__ inline void accumulate(T a, T b, const Pair<T>& z, T& first, T& secon
     }
 }
 
-/// Calls store(row, column, first, second) for every entry of the tile of this block, summed over
-/// the steps [begin, end) of left(step, row) times right(step, column).
-template <Form form, typename C, typename T, typename Left, typename Right, typename Store>
-__device__ void pair_product(
-    T* memory, int64_t begin, int64_t end, const Left& left, const Right& right, const Store& store
+/// What a thread holds of the tile of its block.
+template <typename C, typename T>
+struct Sums {
+    T first[C::rows][thread_columns] = {}, second[C::rows][thread_columns] = {};
+
+    /// Calls use(row, column, first, second) for every entry.
+    template <typename Use>
+    __device__ void each(const Use& use) {
+        const int column_threads = static_cast<int>(blockDim.x) / C::row_threads;
+        const int across = static_cast<int>(threadIdx.x) % column_threads;
+        const int down = static_cast<int>(threadIdx.x) / column_threads * C::rows;
+#pragma unroll
+        for (int r = 0; r < C::rows; ++r) {
+#pragma unroll
+            for (int j = 0; j < thread_columns; ++j) {
+                use(down + r, across + j * column_threads, first[r][j], second[r][j]);
+            }
+        }
+    }
+    /// Adds other sums, which start anew.
+    __device__ void take(Sums& other) {
+#pragma unroll
+        for (int r = 0; r < C::rows; ++r) {
+#pragma unroll
+            for (int j = 0; j < thread_columns; ++j) {
+                first[r][j] += other.first[r][j];
+                second[r][j] += other.second[r][j];
+                other.first[r][j] = other.second[r][j] = 0;
+            }
+        }
+    }
+};
+
+/// Adds the steps [begin, end) of left(step, row) times right(step, column). Operands are fetched
+/// as `C` says, which is cut as the sums are.
+template <Form form, typename C, typename T, typename Left, typename Right, typename Cut_>
+__device__ void add_product(
+    T* memory, int64_t begin, int64_t end, const Left& left, const Right& right, Sums<Cut_, T>& sums
 ) {
+    static_assert(C::rows == Cut_::rows && C::row_threads == Cut_::row_threads);
     constexpr int steps = product_steps<T>, pitch = left_pitch<C, T>(), rows = C::rows;
     constexpr int octet = 8;  // steps that are fetched side by side
     const int threads = static_cast<int>(blockDim.x), thread = static_cast<int>(threadIdx.x);
@@ -99,9 +133,9 @@ __device__ void pair_product(
     T *a = memory, *b = a + steps * pitch;
     auto* basis = reinterpret_cast<Pair<T>*>(b + steps * pitch);
 
-    T first[rows][thread_columns] = {}, second[rows][thread_columns] = {};
     constexpr bool aside = sizeof(T) == 4;
-    T first_total[rows][thread_columns] = {}, second_total[rows][thread_columns] = {};
+    Sums<Cut_, T> parts;
+    Sums<Cut_, T>& current = aside ? parts : sums;
     int terms = 0;
     for (int64_t start = begin; start < end; start += steps) {
         const int count = static_cast<int>(smaller<int64_t>(steps, end - start));
@@ -147,8 +181,8 @@ __device__ void pair_product(
                         x[r / run].value[r % run],
                         y[r / run].value[r % run],
                         z[j],
-                        first[r][j],
-                        second[r][j]
+                        current.first[r][j],
+                        current.second[r][j]
                     );
                 }
             }
@@ -156,29 +190,23 @@ __device__ void pair_product(
         terms += steps;
         if (aside && terms >= most_terms) {
             terms = 0;
-#pragma unroll
-            for (int r = 0; r < rows; ++r) {
-#pragma unroll
-                for (int j = 0; j < thread_columns; ++j) {
-                    first_total[r][j] += first[r][j];
-                    second_total[r][j] += second[r][j];
-                    first[r][j] = second[r][j] = 0;
-                }
-            }
+            sums.take(parts);
         }
     }
-#pragma unroll
-    for (int r = 0; r < rows; ++r) {
-#pragma unroll
-        for (int j = 0; j < thread_columns; ++j) {
-            const int column = across + j * column_threads;
-            if (aside) {
-                first[r][j] += first_total[r][j];
-                second[r][j] += second_total[r][j];
-            }
-            store(down + r, column, first[r][j], second[r][j]);
-        }
+    if (aside) {
+        sums.take(parts);
     }
+}
+
+/// Calls store(row, column, first, second) for every entry of the tile of this block, summed over
+/// the steps [begin, end) of left(step, row) times right(step, column).
+template <Form form, typename C, typename T, typename Left, typename Right, typename Store>
+__device__ void pair_product(
+    T* memory, int64_t begin, int64_t end, const Left& left, const Right& right, const Store& store
+) {
+    Sums<C, T> sums;
+    add_product<form, C>(memory, begin, end, left, right, sums);
+    sums.each(store);
 }
 
 }  // namespace physcon::cuda

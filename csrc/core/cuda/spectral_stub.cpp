@@ -52,6 +52,17 @@ const char* boundary_spectral_conv_backward(
 ) {
     return absent;
 }
+bool fuses_layer(const SpectralGrid&, std::int64_t) {
+    return false;
+}
+template <typename T>
+std::size_t fno_line_workspace(const FnoLineArgs<T>&, const Device&) {
+    return 0;
+}
+template <typename T>
+const char* fno_line(const FnoLineArgs<T>&, const Device&, void*) {
+    return absent;
+}
 template <typename T>
 const char* assign_faces(const AssignFacesArgs<T>&, const Device&) {
     return absent;
@@ -106,6 +117,8 @@ const char* wait_for(const Device&) noexcept {
     template const char* boundary_spectral_conv_backward(                                         \
         const BoundarySpectralConvBackwardArgs<T>&, const Device&, void*                          \
     );                                                                                            \
+    template std::size_t fno_line_workspace(const FnoLineArgs<T>&, const Device&);                \
+    template const char* fno_line(const FnoLineArgs<T>&, const Device&, void*);                   \
     template const char* assign_faces(const AssignFacesArgs<T>&, const Device&);                  \
     template const char* assign_faces_backward(const AssignFacesBackwardArgs<T>&, const Device&); \
     template std::size_t pointwise_workspace(const PointwiseArgs<T>&, const Device&);             \
