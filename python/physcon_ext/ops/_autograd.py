@@ -76,8 +76,8 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
     raw = getattr(torch.ops.physcon, spec.name.split("::")[1]).default
     count = spec.differentiable
 
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensors) -> None:
-        ctx.flags = inputs[spec.tensors :]
+    def setup_context(ctx: Any, inputs: Sequence[Any], output: Tensors) -> None:
+        ctx.flags = tuple(inputs[spec.tensors :])
         ctx.save_for_backward(*inputs[: spec.tensors], *output)
         ctx.set_materialize_grads(False)
 
@@ -87,24 +87,24 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
         ctx.mark_non_differentiable(*output[spec.outputs :])
 
     def propagate(ctx: Any, *upstream: Tensor | None) -> tuple[Tensor | None, ...]:
+        needs = ctx.needs_input_grad
+        needed, rest = needs[:count], (None,) * (len(needs) - count)
+        grads = upstream[: spec.outputs]
+        present = [g for g in grads if g is not None]
+        if not present or True not in needed:
+            return (*(None,) * count, *rest)
         saved = ctx.saved_tensors
         inputs, output = saved[: spec.tensors], saved[spec.tensors :]
-        needed = tuple(ctx.needs_input_grad[:count])
-        rest = (None,) * (len(ctx.needs_input_grad) - count)
-        grads = upstream[: spec.outputs]
-        if not any(needed) or all(g is None for g in grads):
-            return (*(None,) * count, *rest)
-        given = tuple(g is not None for g in grads)
-        present = tuple(g for g in grads if g is not None)
         if torch.compiler.is_compiling():
-            found = first_order(ctx.flags, needed, given, inputs, output, present)
+            found = spec.adjoint(inputs, ctx.flags, output, grads, needed)
         elif unrecorded((*inputs, *present)):
             with torch._C._AutoDispatchBelowAutograd():
-                found = first_order(ctx.flags, needed, given, inputs, output, present)
+                found = spec.adjoint(inputs, ctx.flags, output, grads, needed)
         else:
+            given = tuple(g is not None for g in grads)
             adjoint = _Adjoint(ctx.flags, needed, given, len(inputs), len(output))
             found = _FirstOrder.apply(adjoint, *inputs, *output, *present)
-        return (*(g if n else None for g, n in zip(found, needed, strict=True)), *rest)
+        return (*[g if n else None for g, n in zip(found, needed, strict=True)], *rest)
 
     def unpack(given: tuple[bool, ...], present: Sequence[Tensor]) -> list[Tensor | None]:
         values = iter(present)
@@ -223,15 +223,17 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
 
     class _Recorded(torch.autograd.Function):
         """The op in eager mode. Everything in `forward`: torch binds the arguments of a separate
-        ``setup_context`` by inspecting its signature, which costs more than a small problem."""
+        ``setup_context`` by inspecting its signature, which costs more than a small problem. The
+        last argument is a list that takes what has no derivative past the graph."""
 
         @staticmethod
         def forward(ctx: Any, *arguments: Any) -> Tensors:
+            *call, constants = arguments
             with torch._C._AutoDispatchBelowAutograd():
-                output = tuple(raw(*arguments))
-            setup_context(ctx, arguments, output)
-            ctx.mark_non_differentiable(*output[spec.outputs :])
-            return output
+                output = raw(*call)
+            setup_context(ctx, call, output)
+            constants.extend(output[spec.outputs :])
+            return tuple(output[: spec.outputs])
 
         backward = staticmethod(propagate)
 
@@ -242,10 +244,11 @@ def make_differentiable(spec: Operation) -> Callable[..., Tensors]:
             return tuple(raw(*arguments))
         if transformed():
             return tuple(_Function.apply(*arguments))
-        if unrecorded(arguments[:count]):
+        if not (torch.is_grad_enabled() and _need_gradients(arguments[:count])):
             with torch._C._AutoDispatchBelowAutograd():
-                return tuple(raw(*arguments))
-        return tuple(_Recorded.apply(*arguments))
+                return raw(*arguments)
+        constants: list[Tensor] = []
+        return (*_Recorded.apply(*arguments, constants), *constants)
 
     return call
 
@@ -259,7 +262,14 @@ def unrecorded(arguments: Sequence[Tensor]) -> bool:
     """Whether no derivative of any kind is being recorded: the op can skip everything above it."""
     if transformed():
         return False
-    return not (torch.is_grad_enabled() and any(t.requires_grad for t in arguments))
+    return not (torch.is_grad_enabled() and _need_gradients(arguments))
+
+
+def _need_gradients(tensors: Sequence[Tensor]) -> bool:
+    for t in tensors:  # a generator costs as much as the small ops it serves
+        if t.requires_grad:
+            return True
+    return False
 
 
 def sum_batch(gradient: Tensor, argument: Tensor) -> Tensor:

@@ -84,27 +84,29 @@ def fit(
     op: str, mean: Tensor, rows: Tensor, target: Tensor, noise: Tensor, **points: Tensor
 ) -> list[Tensor]:
     """Broadcast ``mean, *points, rows, target, noise`` against each other."""
-    if mean.ndim < 1 or mean.shape[-1] < 1:
+    shape, observed, wide = mean.shape, target.shape, rows.shape
+    axes, rows_axes = len(shape), len(wide)
+    if axes < 1 or shape[-1] < 1:
+        raise ValueError(f"{op}: expected mean to have shape (..., n), n >= 1, got {tuple(shape)}")
+    if rows_axes < 2 or wide[-2] < 1:
         raise ValueError(
-            f"{op}: expected mean to have shape (..., n), n >= 1, got {tuple(mean.shape)}"
+            f"{op}: expected rows to have shape (..., r, n), r >= 1, got {tuple(wide)}"
         )
-    if rows.ndim < 2 or rows.shape[-2] < 1:
-        raise ValueError(
-            f"{op}: expected rows to have shape (..., r, n), r >= 1, got {tuple(rows.shape)}"
-        )
-    n, r = mean.shape[-1], rows.shape[-2]
-    batch = mean.shape[:-1]
+    n, r = shape[-1], wide[-2]
     # Ranks first: tuples of unlike lengths are compared by their leading sizes, and a traced
     # program would be bound to a batch that differs from r.
-    if (
-        target.ndim == noise.ndim == mean.ndim
-        and all(value.ndim == mean.ndim for value in points.values())
-        and target.shape == (*batch, r)
-        and noise.shape == target.shape
-        and rows.shape == ((r, n) if rows.ndim == 2 else (*batch, r, n))
-        and all(value.shape == mean.shape for value in points.values())
-    ):
-        return [mean, *points.values(), rows, target, noise]  # nothing to expand
+    if len(observed) == noise.ndim == axes:
+        batch = shape[:-1]
+        if (
+            observed == (*batch, r)
+            and noise.shape == observed
+            and wide == ((r, n) if rows_axes == 2 else (*batch, r, n))
+        ):
+            for value in points.values():
+                if value.ndim != axes or value.shape != shape:
+                    break
+            else:
+                return [mean, *points.values(), rows, target, noise]  # nothing to expand
     matrix = noise.ndim == target.ndim + 1
     if noise.ndim == 0:
         noise = noise.expand(target.shape)
@@ -159,7 +161,7 @@ def _adjoint(
         multipliers,
         needed[2],
     )
-    return (*grads, noise_gradient(noise_bar, noise, target))
+    return (*grads, noise_gradient(noise_bar, noise, target) if needed[4] else noise_bar)
 
 
 def _formula(
