@@ -27,9 +27,8 @@ class Backward {
           chunks_(chunk_count(args.n)),
           diagonal_(args.cross.data == nullptr),
           sum_rows_(args.rows_shared && args.rows_out != nullptr && args.batch > 1),
-          points_only_(
-              diagonal_ && rank_ > 1 && args.rows_out == nullptr && args.grad_factor.data == nullptr
-          ),
+          lean_(diagonal_ && args.rows_out == nullptr && args.grad_factor.data == nullptr),
+          points_only_(lean_ && rank_ > 1),
           lanes_(rank_ >= 2 && rank_ <= lane_rank && args.grad_factor.data == nullptr),
           slots_(larger(executor.threads, 1)),
           by_item_(!sum_rows_ && (args.batch >= slots_ || chunks_ == 1)),
@@ -159,7 +158,8 @@ class Backward {
         double* partial;
     };
     int64_t group_size() const {
-        if (!lanes_ || !(sum_rows_ || by_item_)) {
+        const bool one = rank_ == 1 && all_in_cache(a_.batch, n_, 6, sizeof(T));
+        if (!(lanes_ || one) || !(sum_rows_ || by_item_)) {
             return 1;
         }
         const int64_t threads = sum_rows_ ? 1 : slots_;
@@ -191,7 +191,11 @@ class Backward {
         double* partial = group.partial + (i * chunks_ + chunk) * partial_size();
         const int64_t begin = chunk * chunk_points, end = smaller(begin + chunk_points, n_);
         if (rank_ == 1) {
-            reduce_one(b, begin, end, partial);
+            if (lean_) {
+                reduce_one<true>(b, begin, end, partial);
+            } else {
+                reduce_one<false>(b, begin, end, partial);
+            }
             return;
         }
         const int64_t square = rank_ * rank_;
@@ -275,22 +279,28 @@ class Backward {
         return a_.grad_factor.data == nullptr ? nullptr : a_.grad_factor.item(b);
     }
 
+    /// `lean` as in points_one.
+    template <bool lean>
     PHYSCON_KERNEL void reduce_one(int64_t b, int64_t begin, int64_t end, double* partial) const {
-        const T *g = source(b), *v = diagonal_ ? a_.variance.item(b) : nullptr;
+        const bool diagonal = lean || diagonal_;
+        const T *g = source(b), *v = diagonal ? a_.variance.item(b) : nullptr;
         const T *up = a_.grad_mean.item(b), *uq = a_.grad_variance.item(b), *uv = grad_factor(b);
-        Vector<double> squares = {}, product = {}, mixed = {};
+        Wide<T> squares = {}, product = {}, mixed = {};
         const auto add = [&](auto full, int64_t p, int count) {
             constexpr bool is_full = decltype(full)::value;
             Wide<T> c = wide<is_full>(g, p, count);
             const Wide<T> prior = wide<is_full>(v, p, count), pm = wide<is_full>(up, p, count);
-            const Wide<T> q = wide<is_full>(uq, p, count), f = wide<is_full>(uv, p, count);
+            const Wide<T> q = wide<is_full>(uq, p, count);
+            const Wide<T> f = wide<is_full>(lean ? nullptr : uv, p, count);
             for (int i = 0; i < Wide<T>::parts; ++i) {
-                if (diagonal_) {
+                if (diagonal) {
                     c.part[i] *= prior.part[i];
                 }
-                squares += q.part[i] * c.part[i] * c.part[i];
-                product += pm.part[i] * c.part[i];
-                mixed += f.part[i] * c.part[i];
+                squares.part[i] += q.part[i] * c.part[i] * c.part[i];
+                product.part[i] += pm.part[i] * c.part[i];
+                if constexpr (!lean) {
+                    mixed.part[i] += f.part[i] * c.part[i];
+                }
             }
         };
         int64_t p = begin;
@@ -300,9 +310,16 @@ class Backward {
         if (p < end) {
             add(std::false_type{}, p, static_cast<int>(end - p));
         }
-        partial[0] = sum_lanes(squares);
-        partial[1] = sum_lanes(product);
-        partial[2] = sum_lanes(mixed);
+        const auto sum = [](const Wide<T>& w) {
+            Vector<double> total = w.part[0];
+            for (int i = 1; i < Wide<T>::parts; ++i) {
+                total += w.part[i];
+            }
+            return sum_lanes(total);
+        };
+        partial[0] = sum(squares);
+        partial[1] = sum(product);
+        partial[2] = lean ? 0 : sum(mixed);
     }
 
     // ---- rank-sized algebra
@@ -462,7 +479,11 @@ class Backward {
     void points(Scratch& s, const Small& small, int64_t b, int64_t p) const {
         const int64_t count = smaller(block, n_ - p);
         if (rank_ == 1) {
-            points_one(s, small, b, p, p + count);
+            if (lean_) {
+                points_one<true>(s, small, b, p, p + count);
+            } else {
+                points_one<false>(s, small, b, p, p + count);
+            }
         } else if (points_only_) {
             if (small.wide) {
                 quadratic_forms<double>(s, small, b, p, p + count);
@@ -476,15 +497,18 @@ class Backward {
         }
     }
 
+    /// `lean`: gradients of mean and variance for a diagonal prior, nothing else.
+    template <bool lean>
     PHYSCON_KERNEL void points_one(
         Scratch& s, const Small& small, int64_t b, int64_t begin, int64_t end
     ) const {
-        const T *g = rows(b), *c = diagonal_ ? nullptr : a_.cross.item(b);
-        const T *v = diagonal_ ? a_.variance.item(b) : nullptr, *m = a_.mean.item(b);
+        const bool diagonal = lean || diagonal_;
+        const T *g = rows(b), *c = diagonal ? nullptr : a_.cross.item(b);
+        const T *v = diagonal ? a_.variance.item(b) : nullptr, *m = a_.mean.item(b);
         const T *up = a_.grad_mean.item(b), *uq = a_.grad_variance.item(b), *uv = grad_factor(b);
         T *mean_out = a_.mean_out + b * n_, *variance_out = a_.variance_out + b * n_;
-        T* cross_out = a_.cross_out == nullptr ? nullptr : a_.cross_out + b * n_;
-        T* rows_out = a_.rows_out == nullptr || sum_rows_
+        T* cross_out = lean || a_.cross_out == nullptr ? nullptr : a_.cross_out + b * n_;
+        T* rows_out = lean || a_.rows_out == nullptr || sum_rows_
                           ? nullptr
                           : a_.rows_out + (a_.rows_shared ? 0 : b * n_);
         const double inverse = small.inverse[0], adjoint = small.adjoint[0], a = small.a[0];
@@ -492,18 +516,19 @@ class Backward {
         const auto step = [&](auto full, int64_t p, int lanes) {
             constexpr bool is_full = decltype(full)::value;
             const Wide<T> w = wide<is_full>(g, p, lanes), prior = wide<is_full>(v, p, lanes);
-            const Wide<T> cr = wide<is_full>(c, p, lanes), mm = wide<is_full>(m, p, lanes);
+            const Wide<T> cr = wide<is_full>(lean ? nullptr : c, p, lanes);
+            const Wide<T> mm = wide<is_full>(lean ? nullptr : m, p, lanes);
             const Wide<T> pm = wide<is_full>(up, p, lanes), q = wide<is_full>(uq, p, lanes);
-            const Wide<T> f = wide<is_full>(uv, p, lanes);
+            const Wide<T> f = wide<is_full>(lean ? nullptr : uv, p, lanes);
             Wide<T> mean_bar, variance_bar, cross_bar, row_bar;
             for (int i = 0; i < Wide<T>::parts; ++i) {
-                const Vector<double> x = inverse * (diagonal_ ? w.part[i] : cr.part[i]);
-                const Vector<double> scaled = diagonal_ ? q.part[i] * prior.part[i] : q.part[i];
+                const Vector<double> x = inverse * (diagonal ? w.part[i] : cr.part[i]);
+                const Vector<double> scaled = diagonal ? q.part[i] * prior.part[i] : q.part[i];
                 const Vector<double> cb = alpha * pm.part[i] + adjoint * w.part[i] +
                                           inverse * (f.part[i] - 2 * scaled * x);
                 mean_bar.part[i] = pm.part[i] - a * w.part[i];
                 cross_bar.part[i] = cb;
-                variance_bar.part[i] = diagonal_ ? q.part[i] + cb * w.part[i] : q.part[i];
+                variance_bar.part[i] = diagonal ? q.part[i] + cb * w.part[i] : q.part[i];
                 row_bar.part[i] = diagonal_
                                       ? prior.part[i] * (cb + adjoint * w.part[i]) - a * mm.part[i]
                                       : adjoint * cr.part[i] - a * mm.part[i];
@@ -516,7 +541,7 @@ class Backward {
             if (rows_out != nullptr) {
                 store_narrow<is_full>(rows_out + p, row_bar, lanes);
             }
-            if (s.sum == nullptr) {
+            if (lean || s.sum == nullptr) {
                 return;
             }
             for (int i = 0; i < Wide<T>::parts; ++i) {
@@ -768,7 +793,8 @@ class Backward {
     const Executor& executor_;
     const int64_t n_, rank_, chunks_;
     const bool diagonal_, sum_rows_;
-    const bool points_only_;  // gradients of mean and variance for a diagonal prior, nothing else
+    const bool lean_;         // gradients of mean and variance for a diagonal prior, nothing else
+    const bool points_only_;  // the same by quadratic forms
     const bool lanes_;        // systems of several items at once
     const int64_t slots_;
     const bool by_item_;   // each item by one thread

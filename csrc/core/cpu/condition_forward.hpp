@@ -91,7 +91,8 @@ class ConditionForward {
     }
 
     int64_t group_size() const {
-        if (!by_item_ || !lanes_ || a_.covariance_out != nullptr) {
+        const bool one = rank_ == 1 && lower_ && all_in_cache(a_.batch, n_, 5, sizeof(T));
+        if (!by_item_ || !(lanes_ || one) || a_.covariance_out != nullptr) {
             return 1;
         }
         const int64_t wanted = pairwise_ ? shared_items : items_in_cache(n_, rank_ + 4, sizeof(T));

@@ -40,21 +40,20 @@ PHYSCON_KERNEL void ConditionForward<T>::gram_one(
 ) const {
     const T *g = rows(b), *c = lower_ ? variance(s, b) : cross(b), *m = mean(b);
     Vector<double> total = {}, product = {};
-    const auto add =
-        [&](auto full, int64_t p, int count, Vector<double>& sum, Vector<double>& dot) {
-            constexpr bool is_full = decltype(full)::value;
-            const Wide<T> w = load_wide<is_full>(g + p, count);
-            const Wide<T> x = load_wide<is_full>(c + p, count);
-            const Wide<T> y = load_wide<is_full>(m + p, count);
-            for (int i = 0; i < Wide<T>::parts; ++i) {
-                sum += w.part[i] * (lower_ ? w.part[i] * x.part[i] : x.part[i]);
-                dot += w.part[i] * y.part[i];
-            }
-        };
+    const auto add = [&](auto full, int64_t p, int count, Wide<T>& sum, Wide<T>& dot) {
+        constexpr bool is_full = decltype(full)::value;
+        const Wide<T> w = load_wide<is_full>(g + p, count);
+        const Wide<T> x = load_wide<is_full>(c + p, count);
+        const Wide<T> y = load_wide<is_full>(m + p, count);
+        for (int i = 0; i < Wide<T>::parts; ++i) {
+            sum.part[i] += w.part[i] * (lower_ ? w.part[i] * x.part[i] : x.part[i]);
+            dot.part[i] += w.part[i] * y.part[i];
+        }
+    };
     for (int64_t start = begin; start < end;
          start += block) {  // short chains: two levels of summation
         const int64_t stop = smaller(start + block, end);
-        Vector<double> sum = {}, dot = {};
+        Wide<T> sum = {}, dot = {};
         int64_t p = start;
         for (; p + width<T> <= stop; p += width<T>) {
             add(std::true_type{}, p, width<T>, sum, dot);
@@ -62,8 +61,10 @@ PHYSCON_KERNEL void ConditionForward<T>::gram_one(
         if (p < stop) {
             add(std::false_type{}, p, static_cast<int>(stop - p), sum, dot);
         }
-        total += sum;
-        product += dot;
+        for (int i = 0; i < Wide<T>::parts; ++i) {
+            total += sum.part[i];
+            product += dot.part[i];
+        }
     }
     partial[0] = sum_lanes(total);
     partial[1] = sum_lanes(product);

@@ -24,6 +24,12 @@ inline int64_t items_in_cache(int64_t n, int64_t rows, std::size_t size) {
     return larger<int64_t>(1, smaller(lane_items, cache_bytes / bytes));
 }
 
+/// Whether all items stay in the second-level cache: several items of one row at once then hide
+/// the square root and the divisions between their passes; from memory the passes would only wait.
+inline bool all_in_cache(int64_t batch, int64_t n, int64_t rows, std::size_t size) {
+    return batch * n * rows * static_cast<int64_t>(size) <= 1 << 20;
+}
+
 /// smallest <- the smaller one; what is not a number stays so.
 inline void keep_smallest(Vector<double> value, Vector<double>& smallest) {
     smallest = (value < smallest ? value : smallest) + (value - value);
