@@ -121,6 +121,36 @@ def _disjoint_arguments(batch: int, n: int, r: int, dtype: Any) -> Tensors:
     return mean, variance, weights, order, offsets, target, noise
 
 
+def _banded(mean: Any, variance: Any, stencil: Any, target: Any, noise: Any) -> Tensors:
+    from physcon_ext import ops
+
+    return _floats(ops.condition_banded(mean, variance, stencil, target, noise))
+
+
+def _product(_mean: Any, variance: Any, stencil: Any, target: Any, noise: Any) -> Tensors:
+    """Three vectors times the posterior covariance."""
+    import torch
+
+    from physcon_ext import ops
+
+    vectors = torch.stack([torch.nn.functional.pad(target, (i, 2 - i)) for i in range(3)], -2)
+    return (ops.banded_product(variance, stencil, noise, vectors),)
+
+
+BANDED = (("condition_banded", _banded), ("banded_product", _product))
+
+
+def _banded_arguments(batch: int, n: int, dtype: Any) -> Tensors:
+    """Second differences with shared weights near 1, -2, 1."""
+    import torch
+
+    mean, variance, *_ = problem(batch, n, 1, dtype, "cuda")
+    stencil = torch.tensor([1.0, -2.0, 1.0], device="cuda", dtype=dtype)
+    stencil = stencil + 0.3 * torch.randn(n - 2, 3, device="cuda", dtype=dtype)
+    target = torch.randn(batch, n - 2, device="cuda", dtype=dtype)
+    return mean, variance, stencil, target, torch.rand_like(target) + 0.2
+
+
 def _with_gradients(arguments: Tensors) -> Tensors:
     return tuple(a.detach().requires_grad_() if a.is_floating_point() else a for a in arguments)
 
@@ -255,6 +285,10 @@ def small(dtype: Any) -> Iterator[Case]:
             yield Case("condition_dense", _dense, fresh(), shape)
         listed = _with_gradients(_disjoint_arguments(batch, n, r, dtype))
         yield Case("condition_disjoint", _disjoint, listed, shape)
+    for batch, n in ((3, 67), (1, 5003)):  # parts of a warp, and of a block
+        for name, function in BANDED:
+            bands = _with_gradients(_banded_arguments(batch, n, dtype))
+            yield Case(name, function, bands, (batch, n))
     for batch, channels, sizes, modes in GRIDS:
         for name, function in (*CONVOLUTIONS, ("assign_faces", _faces), ("fno_block", _block)):
             given = _convolution_arguments(batch, channels, sizes, modes, dtype)
@@ -289,6 +323,11 @@ def repeated(dtype: Any) -> Iterator[Case]:
         yield Case(name, function, fields, **kept)
         leaves = tuple(t.detach().requires_grad_() if i < 2 else t for i, t in enumerate(fields))
         yield Case(name, function, leaves, (20, 64, 1024, 16))
+    for batch, n in ((3000, 201), (20, 50_000)):
+        for name, function in BANDED:
+            bands = _banded_arguments(batch, n, dtype)
+            yield Case(name, function, bands, (batch, n), batched=batch, shared=(2,))
+            yield Case(name, function, _with_gradients(bands), (batch, n))
     yield from laws(300, 1, 256)
     yield from laws(40, 64, 64)
     listed = _disjoint_arguments(300, 5000, 37, dtype)

@@ -43,6 +43,9 @@ OPS = {
     "condition_cross_backward": 1,
     "condition_disjoint": 2,
     "condition_disjoint_backward": 3,
+    "condition_banded": 4,
+    "condition_banded_backward": 5,
+    "banded_product": 6,
 }
 
 
@@ -218,6 +221,23 @@ def _encode(problem: Problem) -> Encoded:
             arrays = [*a[:5], listed, offsets]
             outputs = [((*batch, *s), dtype) for s in [(n,), (n,), (support,)]]
             outputs += [((*batch, rank), t) for t in (double, double, index)]
+    elif "banded" in op:
+        back, product = op.endswith("backward"), op == "banded_product"
+        like, stencil = (a[2], a[4]) if back else (a[0], a[1 if product else 2])
+        batch, n, dtype = like.shape[:-1], like.shape[-1], like.dtype
+        rank = a[3].shape[-2] if product else 0
+        shared = stencil.ndim == 2 and len(batch) > 0
+        if product:
+            arrays = [*a]
+            outputs = [((*batch, rank, n), dtype)]
+        elif back:
+            arrays = [*a[:2], *a[3:5], *a[6:]]
+            sizes = [(n,), (n,), (n - 2, 3), (n - 2,), (n - 2,)]
+            outputs = [((*batch, *s), dtype) for s in sizes]
+        else:
+            arrays = [*a]
+            outputs = [((*batch, n), dtype)] * 2
+            outputs += [((*batch, 3, n), double), ((*batch, n - 2), double), ((*batch, 1), index)]
     elif op.endswith("backward"):
         cross = op == "condition_cross_backward"
         mean, rows = a[3], a[6] if cross else a[5]

@@ -18,7 +18,10 @@ needs_compiler = pytest.mark.skipif(
 # Another version of the compiler may allocate a few registers more.
 SLACK = 16
 # Sums in double precision, by kernel name: the arithmetic must be there, and fused.
-DOUBLE_PRECISION = r"condition_(partial|marginal|disjoint)_kernel|adjoint_(partial_)?kernel"
+DOUBLE_PRECISION = (
+    r"condition_(partial|marginal|disjoint|banded)_kernel|adjoint_(partial_)?kernel|"
+    r"banded_product_kernel|cavity_kernel"
+)
 # Kernels that copy asynchronously or use matrix instructions, by name. No other may: a matrix
 # instruction that nobody asked for would round operands.
 ASYNCHRONOUS: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import simt_driver as simt
 from op_suite import (
     OPS,
+    Arguments,
     Op,
     cast,
     deviation,
@@ -32,7 +33,8 @@ from simt_driver import Plan, Problem
 
 # Sums of float64 products in another order; float32 data leave in float32.
 LIMIT = {torch.float32: 1e-5, torch.float64: 1e-11}
-KERNEL_OPS = [op for op in OPS if op.name in simt.OPS]
+# Banded rows have a file of their own.
+KERNEL_OPS = [op for op in OPS if op.name in simt.OPS and "banded" not in op.name]
 
 
 class Calls(TorchDispatchMode):
@@ -63,6 +65,11 @@ def problems(
 ) -> list[Problem]:
     """The forward call of a random problem, and the calls that its gradients make."""
     free = cast(op.free(batch, n, r, shared=shared, noise=noise), dtype)
+    return recorded(op, free, plan)
+
+
+def recorded(op: Op, free: Arguments, plan: Plan | None = None) -> list[Problem]:
+    """The calls that an op with these arguments and its gradients make."""
     names = differentiable_parameters(free)
     leaf = {k: v.clone().requires_grad_() if k in names else v for k, v in free.items()}
     with Calls() as calls:

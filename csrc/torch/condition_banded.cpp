@@ -3,6 +3,7 @@
 #include <tuple>
 
 #include "torch/binding.hpp"
+#include "torch/cuda.hpp"
 
 namespace physcon::binding {
 namespace {
@@ -59,6 +60,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_banded(
         args.band_out = band.mutable_data_ptr<double>();
         args.multipliers_out = multipliers.mutable_data_ptr<double>();
         args.info_out = info.mutable_data_ptr<std::int32_t>();
+        if (mean.is_cuda()) {
+            CudaCall call(s.geometry.op, mean);
+            void* memory = call.workspace(cuda::condition_banded_workspace(args, call.device()));
+            call.check(cuda::condition_banded(args, call.device(), memory));
+            return;
+        }
         const Executor executor = torch_executor(s.work());
         Workspace workspace(condition_banded_workspace(args, executor));
         physcon::condition_banded(args, executor, workspace.data());
@@ -106,6 +113,13 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> condition_banded_backward(
         args.stencil_out = stencil_out.mutable_data_ptr<scalar_t>();
         args.target_out = target_out.mutable_data_ptr<scalar_t>();
         args.noise_out = noise_out.mutable_data_ptr<scalar_t>();
+        if (mean.is_cuda()) {
+            CudaCall call(s.geometry.op, mean);
+            void* memory =
+                call.workspace(cuda::condition_banded_backward_workspace(args, call.device()));
+            call.check(cuda::condition_banded_backward(args, call.device(), memory));
+            return;
+        }
         const Executor executor = torch_executor(s.work());
         Workspace workspace(condition_banded_backward_workspace(args, executor));
         physcon::condition_banded_backward(args, executor, workspace.data());
@@ -134,6 +148,12 @@ Tensor banded_product(
         args.noise = s.noise.view<scalar_t>();
         args.vectors = vectors.view<scalar_t>();
         args.out = out.mutable_data_ptr<scalar_t>();
+        if (variance.is_cuda()) {
+            CudaCall call(s.geometry.op, variance);
+            void* memory = call.workspace(cuda::banded_product_workspace(args, call.device()));
+            call.check(cuda::banded_product(args, call.device(), memory));
+            return;
+        }
         const Executor executor = torch_executor(s.work());
         Workspace workspace(banded_product_workspace(args, executor));
         physcon::banded_product(args, executor, workspace.data());
@@ -145,6 +165,12 @@ Tensor banded_product(
 }  // namespace physcon::binding
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
+    m.impl("condition_banded", TORCH_BOX(&physcon::binding::condition_banded));
+    m.impl("condition_banded_backward", TORCH_BOX(&physcon::binding::condition_banded_backward));
+    m.impl("banded_product", TORCH_BOX(&physcon::binding::banded_product));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(physcon_cuda, CUDA, m) {
     m.impl("condition_banded", TORCH_BOX(&physcon::binding::condition_banded));
     m.impl("condition_banded_backward", TORCH_BOX(&physcon::binding::condition_banded_backward));
     m.impl("banded_product", TORCH_BOX(&physcon::binding::banded_product));

@@ -117,29 +117,7 @@ void define_convolutions(Library& m) {
 }
 
 template <typename Library>
-void define_finite_volumes(Library& m) {
-    // Finite volumes: a number of steps -> state, inner and outer flux integrals, source integrals,
-    // info.
-    m.def(
-        "balance_law(Tensor state, Tensor spacing, Tensor speed, Tensor diffusion, Tensor "
-        "inner_low, Tensor inner_high, Tensor outer_low, Tensor outer_high, Tensor edge_weights, "
-        "Tensor shapes, Tensor amplitudes, Tensor dt, Tensor steps, Tensor choices, int stages) "
-        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
-    );
-}
-
-}  // namespace
-
-STABLE_TORCH_LIBRARY(physcon_cuda, m) {
-    define_conditioning(m);
-    define_convolutions(m);
-    define_finite_volumes(m);
-}
-
-STABLE_TORCH_LIBRARY(physcon, m) {
-    define_conditioning(m);
-    define_convolutions(m);
-    define_finite_volumes(m);
+void define_banded(Library& m) {
     // Soft rows on three neighbouring cells, diagonal prior -> mean, variance, band, multipliers,
     // info.
     m.def(
@@ -158,6 +136,34 @@ STABLE_TORCH_LIBRARY(physcon, m) {
     // Posterior covariance of condition_banded times k vectors; symmetric, so it is its own adjoint
     // in x.
     m.def("banded_product(Tensor variance, Tensor stencil, Tensor noise, Tensor x) -> Tensor");
+}
+
+template <typename Library>
+void define_finite_volumes(Library& m) {
+    // Finite volumes: a number of steps -> state, inner and outer flux integrals, source integrals,
+    // info.
+    m.def(
+        "balance_law(Tensor state, Tensor spacing, Tensor speed, Tensor diffusion, Tensor "
+        "inner_low, Tensor inner_high, Tensor outer_low, Tensor outer_high, Tensor edge_weights, "
+        "Tensor shapes, Tensor amplitudes, Tensor dt, Tensor steps, Tensor choices, int stages) "
+        "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+    );
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY(physcon_cuda, m) {
+    define_conditioning(m);
+    define_banded(m);
+    define_convolutions(m);
+    define_finite_volumes(m);
+}
+
+STABLE_TORCH_LIBRARY(physcon, m) {
+    define_conditioning(m);
+    define_banded(m);
+    define_convolutions(m);
+    define_finite_volumes(m);
     // What spectral_conv answers at the ends of an axis to sources there -> blocks D, G, A.
     m.def("end_response(Tensor weight, int axis, int[] size, float[] period) -> Tensor");
     // Its adjoint -> gradient of the weight, which is read for its shape and dtype only.

@@ -143,6 +143,62 @@ const char* disjoint_backward(const Header& h, Arrays& arrays) {
 }
 
 template <typename T>
+const char* banded(const Header& h, Arrays& arrays) {
+    BandedArgs<T> a;
+    a.batch = h.batch, a.n = h.n;
+    const std::int64_t rows = h.n - 2;
+    a.mean = {arrays.input<T>(), h.n};
+    a.variance = {arrays.input<T>(), h.n};
+    a.stencil = {arrays.input<T>(), h.rows_shared != 0 ? 0 : 3 * rows};
+    a.target = {arrays.input<T>(), rows};
+    a.noise = {arrays.input<T>(), rows};
+    a.mean_out = arrays.output<T>(h.batch * h.n);
+    a.variance_out = arrays.output<T>(h.batch * h.n);
+    a.band_out = arrays.output<double>(h.batch * 3 * h.n);
+    a.multipliers_out = arrays.output<double>(h.batch * rows);
+    a.info_out = arrays.output<std::int32_t>(h.batch);
+    const Device device{nullptr, static_cast<int>(h.multiprocessors)};
+    return condition_banded(a, device, arrays.scratch(condition_banded_workspace(a, device)));
+}
+
+template <typename T>
+const char* banded_backward(const Header& h, Arrays& arrays) {
+    BandedBackwardArgs<T> a;
+    a.batch = h.batch, a.n = h.n;
+    const std::int64_t rows = h.n - 2;
+    a.grad_mean = {arrays.input<T>(), h.n};
+    a.grad_variance = {arrays.input<T>(), h.n};
+    a.variance = {arrays.input<T>(), h.n};
+    a.stencil = {arrays.input<T>(), h.rows_shared != 0 ? 0 : 3 * rows};
+    a.noise = {arrays.input<T>(), rows};
+    a.mean_posterior = {arrays.input<T>(), h.n};
+    a.band = arrays.input<double>();
+    a.multipliers = arrays.input<double>();
+    a.mean_out = arrays.output<T>(h.batch * h.n);
+    a.variance_out = arrays.output<T>(h.batch * h.n);
+    a.stencil_out = arrays.output<T>(h.batch * rows * 3);
+    a.target_out = arrays.output<T>(h.batch * rows);
+    a.noise_out = arrays.output<T>(h.batch * rows);
+    const Device device{nullptr, static_cast<int>(h.multiprocessors)};
+    void* workspace = arrays.scratch(condition_banded_backward_workspace(a, device));
+    return condition_banded_backward(a, device, workspace);
+}
+
+template <typename T>
+const char* product_with_banded(const Header& h, Arrays& arrays) {
+    BandedProductArgs<T> a;
+    a.batch = h.batch, a.n = h.n, a.count = h.rank;
+    const std::int64_t rows = h.n - 2;
+    a.variance = {arrays.input<T>(), h.n};
+    a.stencil = {arrays.input<T>(), h.rows_shared != 0 ? 0 : 3 * rows};
+    a.noise = {arrays.input<T>(), rows};
+    a.vectors = {arrays.input<T>(), h.rank * h.n};
+    a.out = arrays.output<T>(h.batch * h.rank * h.n);
+    const Device device{nullptr, static_cast<int>(h.multiprocessors)};
+    return banded_product(a, device, arrays.scratch(banded_product_workspace(a, device)));
+}
+
+template <typename T>
 const char* run(const Header& h, Arrays& arrays) {
     switch (h.op) {
         case 0:
@@ -153,6 +209,12 @@ const char* run(const Header& h, Arrays& arrays) {
             return disjoint<T>(h, arrays);
         case 3:
             return disjoint_backward<T>(h, arrays);
+        case 4:
+            return banded<T>(h, arrays);
+        case 5:
+            return banded_backward<T>(h, arrays);
+        case 6:
+            return product_with_banded<T>(h, arrays);
         default:
             return "unknown op";
     }

@@ -51,6 +51,24 @@ const char* condition_disjoint(const DisjointArgs<T>& args, const Device& device
 template <typename T>
 const char* condition_disjoint_backward(const DisjointBackwardArgs<T>& args, const Device& device);
 
+/// Soft rows on three neighbouring points, their adjoint, and products with their posterior.
+template <typename T>
+std::size_t condition_banded_workspace(const BandedArgs<T>& args, const Device& device);
+template <typename T>
+const char* condition_banded(const BandedArgs<T>& args, const Device& device, void* workspace);
+template <typename T>
+std::size_t condition_banded_backward_workspace(
+    const BandedBackwardArgs<T>& args, const Device& device
+);
+template <typename T>
+const char* condition_banded_backward(
+    const BandedBackwardArgs<T>& args, const Device& device, void* workspace
+);
+template <typename T>
+std::size_t banded_product_workspace(const BandedProductArgs<T>& args, const Device& device);
+template <typename T>
+const char* banded_product(const BandedProductArgs<T>& args, const Device& device, void* workspace);
+
 /// Finite-volume steps; memory where the arrays of an item leave shared memory. `table_steps`: how
 /// many steps the tables hold. An item that wants more comes back as NaN with info -1.
 std::size_t balance_law_workspace(const BalanceLawArgs& args);

@@ -38,6 +38,12 @@ const KernelRecord* kernel_records() noexcept {
         {"fno_block", "sm_90", nullptr, 0},
         {"fno_block_backward", "sm_80", nullptr, 0},
         {"fno_block_backward", "sm_90", nullptr, 0},
+        {"condition_banded", "sm_80", nullptr, 0},
+        {"condition_banded", "sm_90", nullptr, 0},
+        {"condition_banded_backward", "sm_80", nullptr, 0},
+        {"condition_banded_backward", "sm_90", nullptr, 0},
+        {"banded_product", "sm_80", nullptr, 0},
+        {"banded_product", "sm_90", nullptr, 0},
         {nullptr, nullptr, nullptr, 0},
     };
     return records;
