@@ -252,6 +252,26 @@ def _law_arguments(batch: int, rows: int, n: int) -> Tensors:
     return state, one, 1.5 * one, 5e-4 * one[:, 0], torch.arange(batch, device="cuda") % 4 + 2
 
 
+def _cavity(u: Any, v: Any, lid: Any, viscosity: Any, dt: Any, steps: Any) -> Tensors:
+    from physcon_ext import ops
+
+    return tuple(ops.cavity(u, v, lid=lid, viscosity=viscosity, dt=dt, steps=steps))
+
+
+def cavities(batch: int, n: int) -> Iterator[Case]:
+    """Flows at rest under lids of several speeds."""
+    import torch
+
+    def full(*shape: int, value: float = 0.0) -> Any:
+        return torch.full(shape, value, device="cuda", dtype=torch.float64)
+
+    lid = torch.linspace(-1, 1, batch, device="cuda", dtype=torch.float64)
+    rest = full(batch, n + 1, n), full(batch, n, n + 1)
+    steps = torch.arange(batch, device="cuda") % 4 + 2
+    given = (*rest, lid, full(batch, value=0.01), full(batch, value=0.1 / n), steps)
+    yield Case("cavity", _cavity, given, (batch, n), batched=batch)
+
+
 def laws(batch: int, rows: int, n: int) -> Iterator[Case]:
     """Finite-volume steps; implicit ones in one dimension."""
     for words in LAWS:
@@ -302,6 +322,8 @@ def small(dtype: Any) -> Iterator[Case]:
             yield Case(name, function, leaves, sizes)
     for rows, n in ((1, 67), (1, 1500), (7, 19), (70, 70)):
         yield from laws(3, rows, n)
+    for n in (10, 102):  # the exchange in shared memory, and beyond it
+        yield from cavities(3, n)
 
 
 def repeated(dtype: Any) -> Iterator[Case]:
@@ -330,6 +352,7 @@ def repeated(dtype: Any) -> Iterator[Case]:
             yield Case(name, function, _with_gradients(bands), (batch, n))
     yield from laws(300, 1, 256)
     yield from laws(40, 64, 64)
+    yield from cavities(300, 32)
     listed = _disjoint_arguments(300, 5000, 37, dtype)
     shape = (300, 5000, 37)
     yield Case("condition_disjoint", _disjoint, listed, shape, batched=300, shared=(2, 3, 4))

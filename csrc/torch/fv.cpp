@@ -280,6 +280,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> cavity(
     args.uv_out = uv.mutable_data_ptr<double>();
     args.vu_out = vu.mutable_data_ptr<double>();
     args.vv_out = vv.mutable_data_ptr<double>();
+    if (u.is_cuda()) {
+        CudaCall call(op, u);
+        void* memory = call.workspace(cuda::cavity_workspace(args, call.device()));
+        call.check(cuda::cavity(args, call.device(), memory));
+        return {u_out, v_out, pressure, uu, uv, vu, vv};
+    }
     const Executor executor = torch_executor(1e6 * static_cast<double>(batch));
     Workspace workspace(cavity_workspace(args, executor));
     physcon::cavity(args, executor, workspace.data());
@@ -296,4 +302,5 @@ STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(physcon_cuda, CUDA, m) {
     m.impl("balance_law", TORCH_BOX(&physcon::binding::balance_law));
+    m.impl("cavity", TORCH_BOX(&physcon::binding::cavity));
 }

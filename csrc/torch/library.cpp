@@ -148,6 +148,11 @@ void define_finite_volumes(Library& m) {
         "Tensor shapes, Tensor amplitudes, Tensor dt, Tensor steps, Tensor choices, int stages) "
         "-> (Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
+    // Lid-driven cavity: a number of steps -> u, v, then integrals: pressure, momentum fluxes.
+    m.def(
+        "cavity(Tensor u, Tensor v, Tensor lid, Tensor viscosity, Tensor dt, Tensor steps) -> "
+        "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+    );
 }
 
 }  // namespace
@@ -177,11 +182,6 @@ STABLE_TORCH_LIBRARY(physcon, m) {
     m.def(
         "two_step_gain_backward(Tensor grad, Tensor response, float tolerance, bool modulus, float "
         "slip) -> Tensor"
-    );
-    // Lid-driven cavity: a number of steps -> u, v, then integrals: pressure, momentum fluxes.
-    m.def(
-        "cavity(Tensor u, Tensor v, Tensor lid, Tensor viscosity, Tensor dt, Tensor steps) -> "
-        "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
     );
     // Whether spectral_conv would use whole Fourier transforms of the framework on this grid.
     m.def("spectral_uses_fft(int[] size, int[] modes, float[] period) -> bool");

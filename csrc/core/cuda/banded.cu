@@ -21,10 +21,10 @@ struct BandedPlan {
 
     BandedPlan(int64_t n, int64_t units, int point_doubles, int multiprocessors)
         : warps(n <= warp_points) {
-        constexpr int64_t waiting = 8, most_bytes = int64_t{1} << 30;
-        const int64_t bytes = n * point_doubles * static_cast<int64_t>(sizeof(double));
+        constexpr int64_t waiting = 8;  // blocks of a multiprocessor
         const int64_t wanted = multiprocessors * waiting * (warps ? warp_teams : 1);
-        slots = smaller(units, smaller(wanted, larger<int64_t>(1, most_bytes / bytes)));
+        const int64_t bytes = n * point_doubles * static_cast<int64_t>(sizeof(double));
+        slots = bounded_slots(units, wanted, bytes);
     }
     template <typename Scalar, typename Args>
     void run(

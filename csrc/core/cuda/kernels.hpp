@@ -76,6 +76,9 @@ const char* balance_law(
     const BalanceLawArgs& args, std::int64_t table_steps, const Device& device, void* workspace
 );
 
+std::size_t cavity_workspace(const CavityArgs& args, const Device& device);
+const char* cavity(const CavityArgs& args, const Device& device, void* workspace);
+
 /// Multiprocessors of a device, or 0 when it cannot be asked.
 int multiprocessors(int device) noexcept;
 

@@ -74,6 +74,12 @@ std::size_t balance_law_workspace(const BalanceLawArgs&) {
 const char* balance_law(const BalanceLawArgs&, std::int64_t, const Device&, void*) {
     return absent;
 }
+std::size_t cavity_workspace(const CavityArgs&, const Device&) {
+    return 0;
+}
+const char* cavity(const CavityArgs&, const Device&, void*) {
+    return absent;
+}
 
 #define PHYSCON_INSTANTIATE(T)                                                                 \
     template std::size_t condition_workspace(const ConditionArgs<T>&, const Device&);          \

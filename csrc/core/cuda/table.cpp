@@ -44,6 +44,8 @@ const KernelRecord* kernel_records() noexcept {
         {"condition_banded_backward", "sm_90", nullptr, 0},
         {"banded_product", "sm_80", nullptr, 0},
         {"banded_product", "sm_90", nullptr, 0},
+        {"cavity", "sm_80", nullptr, 0},
+        {"cavity", "sm_90", nullptr, 0},
         {nullptr, nullptr, nullptr, 0},
     };
     return records;

@@ -1,10 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
 namespace physcon::cuda {
+
+/// How many units of work have memory at once: no more than there are or than `wanted`, and as many
+/// as a bounded workspace holds.
+inline std::int64_t bounded_slots(
+    std::int64_t units, std::int64_t wanted, std::int64_t bytes_each
+) {
+    constexpr std::int64_t most_bytes = std::int64_t{1} << 30;
+    const std::int64_t fitting = std::max<std::int64_t>(1, most_bytes / bytes_each);
+    return std::min(units, std::min(wanted, fitting));
+}
 
 /// Hands out aligned pieces of the caller's workspace; with a null base it only measures.
 class Arena {
