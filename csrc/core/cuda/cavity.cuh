@@ -12,7 +12,7 @@
 namespace physcon::cuda {
 
 constexpr int cavity_threads = 384;  // as many as leave each the registers it wants
-constexpr int cavity_rows = 4;  // rows of a product that a thread sums at once
+constexpr int cavity_rows = 4;       // rows of a product that a thread sums at once
 
 /// Doubles of the two arrays that the projection passes to and fro, per flow.
 __host__ __device__ constexpr int64_t cavity_exchange(int64_t n) {
