@@ -45,7 +45,9 @@ int main() {
         Arrays arrays;
         const char* error = run(h, arrays);
         const std::string text = error == nullptr ? "" : error;
-        const std::int64_t numbers[] = {simt::barriers(), static_cast<std::int64_t>(text.size())};
+        const std::int64_t numbers[] = {
+            simt::barriers(), simt::launches(), static_cast<std::int64_t>(text.size())
+        };
         std::fwrite(numbers, sizeof(numbers), 1, stdout);
         std::fwrite(text.data(), 1, text.size(), stdout);
         arrays.write();
