@@ -127,13 +127,13 @@ def _banded(mean: Any, variance: Any, stencil: Any, target: Any, noise: Any) -> 
     return _floats(ops.condition_banded(mean, variance, stencil, target, noise))
 
 
-def _product(_mean: Any, variance: Any, stencil: Any, target: Any, noise: Any) -> Tensors:
-    """Three vectors times the posterior covariance."""
+def _product(mean: Any, variance: Any, stencil: Any, target: Any, noise: Any) -> Tensors:
+    """Two vectors times the posterior covariance."""
     import torch
 
     from physcon_ext import ops
 
-    vectors = torch.stack([torch.nn.functional.pad(target, (i, 2 - i)) for i in range(3)], -2)
+    vectors = torch.stack([mean, torch.nn.functional.pad(target, (1, 1))], -2)
     return (ops.banded_product(variance, stencil, noise, vectors),)
 
 
@@ -145,7 +145,8 @@ def _banded_arguments(batch: int, n: int, dtype: Any) -> Tensors:
     import torch
 
     mean, variance, *_ = problem(batch, n, 1, dtype, "cuda")
-    stencil = torch.tensor([1.0, -2.0, 1.0], device="cuda", dtype=dtype)
+    stencil = torch.ones(3, device="cuda", dtype=dtype)
+    stencil[1] = -2.0
     stencil = stencil + 0.3 * torch.randn(n - 2, 3, device="cuda", dtype=dtype)
     target = torch.randn(batch, n - 2, device="cuda", dtype=dtype)
     return mean, variance, stencil, target, torch.rand_like(target) + 0.2
