@@ -18,13 +18,6 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 
-# An editable installation of the package would answer before the path does.
-sys.meta_path[:] = [f for f in sys.meta_path if not type(f).__module__.startswith("_editable")]
-
-import physcon_ext  # noqa: E402
-from physcon_ext.ops.composite import COMPOSITES  # noqa: E402
-
-
 DEVICE = torch.device("cuda:0")
 
 
@@ -58,6 +51,11 @@ def stream_getter() -> bool:
 
 def main() -> None:
     """Trace all calls; an exception says what went wrong."""
+    # An editable installation of the package would answer before the path does.
+    sys.meta_path[:] = [f for f in sys.meta_path if not type(f).__module__.startswith("_editable")]
+    import physcon_ext
+    from physcon_ext.ops.composite import COMPOSITES
+
     calls = json.load(sys.stdin)
     for call in calls:
         op = call["op"]

@@ -246,6 +246,7 @@ def test_a_trained_network_runs_on_arrays_alone() -> None:
     assert np.abs(u - expected).max() <= 1e-12 * np.abs(expected).max()
 
 
+UNKNOWN: Any = "relu"
 Z, X2, S2 = np.zeros((2, 3, 5)), np.zeros((2, 4, 5)), np.zeros((4, 3))
 
 
@@ -257,7 +258,7 @@ Z, X2, S2 = np.zeros((2, 3, 5)), np.zeros((2, 4, 5)), np.zeros((4, 3))
         (lambda: core.pointwise(Z, X2, S2.T.copy()), "expected skip to have shape (in, 3)"),
         (lambda: core.pointwise(Z, X2[:1], S2), "expected x to have shape (2, 4, 5)"),
         (lambda: core.pointwise(Z, bias=np.zeros(2)), "expected bias to have shape (3,)"),
-        (lambda: core.pointwise(Z, activation="relu"), "'gelu' or 'none', got 'relu'"),  # type: ignore[arg-type]
+        (lambda: core.pointwise(Z, activation=UNKNOWN), "'gelu' or 'none', got 'relu'"),
         (lambda: core.pointwise(Z, y_out=Z[::-1].copy()[:1]), "expected y_out to have shape"),
     ],
 )

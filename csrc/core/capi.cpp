@@ -128,18 +128,16 @@ int run_condition(
     check.given("cholesky_out", args->cholesky_out);
     check.given("multipliers_out", args->multipliers_out);
     check.given("info_out", args->info_out);
-    if (!check.good()) {
-        return check.status();
-    }
-    const int status = guarded(error, [&] {
-        const ConditionArgs<T> converted = convert_condition<T>(*args);
-        const Executor pool = executor_of(executor);
-        check.workspace(workspace, workspace_size, condition_workspace(converted, pool));
-        if (check.good()) {
-            condition(converted, pool, workspace);
-        }
-    });
-    return check.good() ? status : check.status();
+    const ConditionArgs<T> converted = convert_condition<T>(*args);
+    return run_in_workspace(
+        check,
+        executor,
+        workspace,
+        workspace_size,
+        error,
+        [&](const Executor& pool) { return condition_workspace(converted, pool); },
+        [&](const Executor& pool) { condition(converted, pool, workspace); }
+    );
 }
 
 template <typename T, typename CArgs>
@@ -233,18 +231,16 @@ int run_banded(
     check.given("band_out", args->band_out);
     check.given("multipliers_out", args->multipliers_out);
     check.given("info_out", args->info_out);
-    if (!check.good()) {
-        return check.status();
-    }
-    const int status = guarded(error, [&] {
-        const BandedArgs<T> converted = convert_banded<T>(*args);
-        const Executor pool = executor_of(executor);
-        check.workspace(workspace, workspace_size, condition_banded_workspace(converted, pool));
-        if (check.good()) {
-            condition_banded(converted, pool, workspace);
-        }
-    });
-    return check.good() ? status : check.status();
+    const BandedArgs<T> converted = convert_banded<T>(*args);
+    return run_in_workspace(
+        check,
+        executor,
+        workspace,
+        workspace_size,
+        error,
+        [&](const Executor& pool) { return condition_banded_workspace(converted, pool); },
+        [&](const Executor& pool) { condition_banded(converted, pool, workspace); }
+    );
 }
 
 /// Sizes that a workspace can be asked for; the call itself reports what is wrong.

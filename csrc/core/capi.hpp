@@ -155,4 +155,40 @@ int guarded(physcon_error* error, const Work& work) {
     }
 }
 
+/// What `needed(pool)` says, or 0: the call itself reports what is wrong.
+template <typename Needed>
+std::size_t workspace_bytes(
+    const Checker& check, const physcon_executor* executor, const Needed& needed
+) {
+    std::size_t size = 0;
+    if (check.good()) {
+        guarded(nullptr, [&] { size = needed(executor_of(executor)); });
+    }
+    return size;
+}
+
+/// Runs `call(pool)` if nothing is wrong and the workspace holds `needed(pool)` bytes.
+template <typename Needed, typename Call>
+int run_in_workspace(
+    Checker& check,
+    const physcon_executor* executor,
+    void* workspace,
+    std::size_t size,
+    physcon_error* error,
+    const Needed& needed,
+    const Call& call
+) {
+    if (!check.good()) {
+        return check.status();
+    }
+    const int status = guarded(error, [&] {
+        const Executor pool = executor_of(executor);
+        check.workspace(workspace, size, needed(pool));
+        if (check.good()) {
+            call(pool);
+        }
+    });
+    return check.good() ? status : check.status();
+}
+
 }  // namespace physcon

@@ -138,19 +138,18 @@ void check_data(Checker& check, const Args& args) {
 using namespace physcon;
 
 std::size_t physcon_balance_law_workspace_f64(const Args* args, const physcon_executor* executor) {
-    std::size_t size = 0;
     Checker check("balance_law_f64", nullptr);
     check.given("args", args);
     if (check.good()) {
         check_form(check, *args);
         check.executor(executor);
     }
-    if (check.good() && args->batch > 0) {
-        guarded(nullptr, [&] {
-            size = balance_law_workspace(convert(*args), executor_of(executor));
-        });
+    if (!check.good() || args->batch == 0) {
+        return 0;
     }
-    return size;
+    return workspace_bytes(check, executor, [&](const Executor& pool) {
+        return balance_law_workspace(convert(*args), pool);
+    });
 }
 
 int physcon_balance_law_f64(
@@ -178,15 +177,13 @@ int physcon_balance_law_f64(
             return fail(error, PHYSCON_ERROR_ARGUMENT, "physcon_balance_law_f64: %s", complaint);
         }
     }
-    if (!check.good()) {
-        return check.status();
-    }
-    const int status = guarded(error, [&] {
-        const Executor pool = executor_of(executor);
-        check.workspace(workspace, workspace_size, balance_law_workspace(converted, pool));
-        if (check.good()) {
-            balance_law(converted, pool, workspace);
-        }
-    });
-    return check.good() ? status : check.status();
+    return run_in_workspace(
+        check,
+        executor,
+        workspace,
+        workspace_size,
+        error,
+        [&](const Executor& pool) { return balance_law_workspace(converted, pool); },
+        [&](const Executor& pool) { balance_law(converted, pool, workspace); }
+    );
 }

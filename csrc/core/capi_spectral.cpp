@@ -22,6 +22,12 @@ void check_axes(Checker& check, std::int32_t axes) {
     }
 }
 
+void check_sizes(Checker& check, const std::int64_t* size, std::int32_t axes) {
+    for (int axis = 0; check.good() && axis < axes; ++axis) {
+        check.at_least("size", size[axis], 1);
+    }
+}
+
 void check_grid(Checker& check, const physcon_spectral_grid& grid) {
     check_axes(check, grid.axes);
     for (int axis = 0; check.good() && axis < grid.axes; ++axis) {
@@ -160,10 +166,6 @@ struct SpectralCall {
     }
 };
 
-bool good_pool(const physcon_executor* executor) {
-    return executor == nullptr || executor->threads >= 1;
-}
-
 template <typename CArgs>
 int check_conv(Checker& check, const CArgs* args, const physcon_executor* executor) {
     check.given("args", args);
@@ -204,28 +206,27 @@ int run_conv(
     check.given("x", args->x);
     check.given("weight", args->weight);
     check.given("y_out", args->y_out);
-    if (!check.good()) {
-        return check.status();
-    }
-    const int status = guarded(error, [&] {
-        SpectralCall<T> call(*args);
-        const Executor pool = executor_of(executor);
-        check.workspace(workspace, workspace_size, call.workspace(pool));
-        if (check.good()) {
-            call.run(pool, workspace);
-        }
-    });
-    return check.good() ? status : check.status();
+    SpectralCall<T> call(*args);
+    return run_in_workspace(
+        check,
+        executor,
+        workspace,
+        workspace_size,
+        error,
+        [&](const Executor& pool) { return call.workspace(pool); },
+        [&](const Executor& pool) { call.run(pool, workspace); }
+    );
 }
 
 template <typename T, typename CArgs>
 std::size_t conv_workspace(const CArgs* args, const physcon_executor* executor) {
     Checker check("", nullptr);
-    std::size_t size = 0;
-    if (good_pool(executor) && check_conv(check, args, nullptr) == PHYSCON_OK && args->batch > 0) {
-        guarded(nullptr, [&] { size = SpectralCall<T>(*args).workspace(executor_of(executor)); });
+    if (check_conv(check, args, executor) != PHYSCON_OK || args->batch == 0) {
+        return 0;
     }
-    return size;
+    return workspace_bytes(check, executor, [&](const Executor& pool) {
+        return SpectralCall<T>(*args).workspace(pool);
+    });
 }
 
 template <typename T>
@@ -243,13 +244,9 @@ std::size_t tables_size(const physcon_spectral_grid* grid) {
     if (check.good()) {
         check_grid(check, *grid);
     }
-    std::size_t size = 0;
-    if (check.good()) {
-        guarded(nullptr, [&] {
-            size = spectral_tables_size(tables_of<T>(*grid, nullptr), serial_executor());
-        });
-    }
-    return size;
+    return workspace_bytes(check, nullptr, [&](const Executor& pool) {
+        return spectral_tables_size(tables_of<T>(*grid, nullptr), pool);
+    });
 }
 
 template <typename T>
@@ -268,14 +265,16 @@ int make_tables(
     if (!check.good()) {
         return check.status();
     }
-    const int status = guarded(error, [&] {
-        const SpectralTablesArgs<T> args = tables_of<T>(*grid, tables);
-        check.workspace(tables, size, spectral_tables_size(args, serial_executor()));
-        if (check.good()) {
-            spectral_tables(args, serial_executor());
-        }
-    });
-    return check.good() ? status : check.status();
+    const SpectralTablesArgs<T> args = tables_of<T>(*grid, tables);
+    return run_in_workspace(
+        check,
+        nullptr,
+        tables,
+        size,
+        error,
+        [&](const Executor& pool) { return spectral_tables_size(args, pool); },
+        [&](const Executor& pool) { spectral_tables(args, pool); }
+    );
 }
 
 template <typename T, typename CArgs>
@@ -291,9 +290,7 @@ int run_faces(
     check.at_least("batch", args->batch, 0);
     check.at_least("channels", args->channels, 1);
     check.executor(executor);
-    for (int axis = 0; check.good() && axis < args->axes; ++axis) {
-        check.at_least("size", args->size[axis], 1);
-    }
+    check_sizes(check, args->size, args->axes);
     if (check.good()) {
         check_faces(check, args->face, args->size, args->axes);
     }
@@ -351,9 +348,7 @@ int check_pointwise(Checker& check, const CArgs* args, const physcon_executor* e
     check.at_least("in", args->in, 1);
     check.at_least("out", args->out, 1);
     check.executor(executor);
-    for (int axis = 0; check.good() && axis < args->axes; ++axis) {
-        check.at_least("size", args->size[axis], 1);
-    }
+    check_sizes(check, args->size, args->axes);
     if (check.good()) {
         check_faces(check, args->face, args->size, args->axes);
     }
@@ -363,14 +358,12 @@ int check_pointwise(Checker& check, const CArgs* args, const physcon_executor* e
 template <typename T, typename CArgs>
 std::size_t pointwise_bytes(const CArgs* args, const physcon_executor* executor) {
     Checker check("", nullptr);
-    std::size_t size = 0;
-    if (good_pool(executor) && check_pointwise(check, args, nullptr) == PHYSCON_OK &&
-        args->batch > 0) {
-        guarded(nullptr, [&] {
-            size = pointwise_workspace(convert_pointwise<T>(*args), executor_of(executor));
-        });
+    if (check_pointwise(check, args, executor) != PHYSCON_OK || args->batch == 0) {
+        return 0;
     }
-    return size;
+    return workspace_bytes(check, executor, [&](const Executor& pool) {
+        return pointwise_workspace(convert_pointwise<T>(*args), pool);
+    });
 }
 
 template <typename T, typename CArgs>
@@ -391,18 +384,16 @@ int run_pointwise(
         check.given("x where there is a skip", args->x);
     }
     check.given("y", args->y);
-    if (!check.good()) {
-        return check.status();
-    }
-    const int status = guarded(error, [&] {
-        const PointwiseArgs<T> call = convert_pointwise<T>(*args);
-        const Executor pool = executor_of(executor);
-        check.workspace(workspace, workspace_size, pointwise_workspace(call, pool));
-        if (check.good()) {
-            pointwise(call, pool, workspace);
-        }
-    });
-    return check.good() ? status : check.status();
+    const PointwiseArgs<T> call = convert_pointwise<T>(*args);
+    return run_in_workspace(
+        check,
+        executor,
+        workspace,
+        workspace_size,
+        error,
+        [&](const Executor& pool) { return pointwise_workspace(call, pool); },
+        [&](const Executor& pool) { pointwise(call, pool, workspace); }
+    );
 }
 
 template <typename T, typename CArgs>
@@ -442,13 +433,12 @@ int check_gain(Checker& check, const CArgs* args, const physcon_executor* execut
 template <typename T, typename CArgs>
 std::size_t gain_workspace(const CArgs* args, const physcon_executor* executor) {
     Checker check("", nullptr);
-    std::size_t size = 0;
-    if (good_pool(executor) && check_gain(check, args, nullptr) == PHYSCON_OK) {
-        guarded(nullptr, [&] {
-            size = correction_gain_workspace(convert_gain<T>(*args), executor_of(executor));
-        });
+    if (check_gain(check, args, executor) != PHYSCON_OK) {
+        return 0;
     }
-    return size;
+    return workspace_bytes(check, executor, [&](const Executor& pool) {
+        return correction_gain_workspace(convert_gain<T>(*args), pool);
+    });
 }
 
 template <typename T, typename CArgs>
@@ -466,18 +456,16 @@ int run_gain(
     }
     check.given("weight", args->weight);
     check.given("gain_out", args->gain_out);
-    if (!check.good()) {
-        return check.status();
-    }
-    const int status = guarded(error, [&] {
-        const CorrectionGainArgs<T> call = convert_gain<T>(*args);
-        const Executor pool = executor_of(executor);
-        check.workspace(workspace, workspace_size, correction_gain_workspace(call, pool));
-        if (check.good()) {
-            correction_gain(call, pool, workspace);
-        }
-    });
-    return check.good() ? status : check.status();
+    const CorrectionGainArgs<T> call = convert_gain<T>(*args);
+    return run_in_workspace(
+        check,
+        executor,
+        workspace,
+        workspace_size,
+        error,
+        [&](const Executor& pool) { return correction_gain_workspace(call, pool); },
+        [&](const Executor& pool) { correction_gain(call, pool, workspace); }
+    );
 }
 
 }  // namespace

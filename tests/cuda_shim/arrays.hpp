@@ -7,8 +7,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
+
+#include "simt.hpp"
 
 namespace simt {
 
@@ -66,5 +69,26 @@ class Arrays {
     std::vector<std::unique_ptr<char, void (*)(void*)>> owned_;
     std::vector<std::pair<char*, std::size_t>> outputs_;
 };
+
+/// Answers problems until there are no more: how it ended and what it took, then the outputs. Every
+/// header starts with the seed of the schedule and the barrier to skip.
+template <typename Header, typename Run>
+int serve(const Run& run) {
+    Header h;
+    while (std::fread(&h, sizeof(h), 1, stdin) == 1) {
+        options() = {static_cast<std::uint64_t>(h.seed), h.skip};
+        Arrays arrays;
+        const char* error = run(h, arrays);
+        const std::string text = error == nullptr ? "" : error;
+        const std::int64_t numbers[] = {
+            barriers(), launches(), static_cast<std::int64_t>(text.size())
+        };
+        std::fwrite(numbers, sizeof(numbers), 1, stdout);
+        std::fwrite(text.data(), 1, text.size(), stdout);
+        arrays.write();
+        std::fflush(stdout);
+    }
+    return 0;
+}
 
 }  // namespace simt

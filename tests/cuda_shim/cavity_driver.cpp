@@ -4,7 +4,6 @@
 
 #include "arrays.hpp"
 #include "core/cuda/kernels.hpp"
-#include "simt.hpp"
 
 namespace {
 
@@ -39,19 +38,5 @@ const char* run(const Header& h, Arrays& arrays) {
 }  // namespace
 
 int main() {
-    Header h;
-    while (std::fread(&h, sizeof(h), 1, stdin) == 1) {
-        simt::options() = {static_cast<std::uint64_t>(h.seed), h.skip};
-        Arrays arrays;
-        const char* error = run(h, arrays);
-        const std::string text = error == nullptr ? "" : error;
-        const std::int64_t numbers[] = {
-            simt::barriers(), simt::launches(), static_cast<std::int64_t>(text.size())
-        };
-        std::fwrite(numbers, sizeof(numbers), 1, stdout);
-        std::fwrite(text.data(), 1, text.size(), stdout);
-        arrays.write();
-        std::fflush(stdout);
-    }
-    return 0;
+    return simt::serve<Header>(run);
 }

@@ -15,7 +15,6 @@
 #include "core/cuda/condition_adjoint.cuh"
 #include "core/cuda/condition_marginal.cuh"
 #include "core/cuda/condition_marginal.hpp"
-#include "simt.hpp"
 
 namespace {
 
@@ -223,20 +222,7 @@ const char* run(const Header& h, Arrays& arrays) {
 }  // namespace
 
 int main() {
-    Header h;
-    while (std::fread(&h, sizeof(h), 1, stdin) == 1) {
-        simt::options().seed = static_cast<std::uint64_t>(h.seed);
-        simt::options().skip = h.skip;
-        Arrays arrays;
-        const char* error = h.is_double != 0 ? run<double>(h, arrays) : run<float>(h, arrays);
-        const std::string text = error == nullptr ? "" : error;
-        const std::int64_t numbers[] = {
-            simt::barriers(), simt::launches(), static_cast<std::int64_t>(text.size())
-        };
-        std::fwrite(numbers, sizeof(numbers), 1, stdout);
-        std::fwrite(text.data(), 1, text.size(), stdout);
-        arrays.write();
-        std::fflush(stdout);
-    }
-    return 0;
+    return simt::serve<Header>([](const Header& h, Arrays& arrays) {
+        return h.is_double != 0 ? run<double>(h, arrays) : run<float>(h, arrays);
+    });
 }

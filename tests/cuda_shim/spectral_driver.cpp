@@ -7,7 +7,6 @@
 #include "arrays.hpp"
 #include "core/cuda/pointwise_entry.hpp"
 #include "core/cuda/spectral_entry.hpp"
-#include "simt.hpp"
 
 namespace {
 
@@ -333,19 +332,8 @@ const char* run(const Header& h, Arrays& arrays) {
 }  // namespace
 
 int main() {
-    Header h;
-    while (std::fread(&h, sizeof(h), 1, stdin) == 1) {
-        simt::options() = {static_cast<std::uint64_t>(h.seed), h.skip, static_cast<int>(h.major)};
-        Arrays arrays;
-        const char* error = h.is_double != 0 ? run<double>(h, arrays) : run<float>(h, arrays);
-        const std::string text = error == nullptr ? "" : error;
-        const std::int64_t numbers[] = {
-            simt::barriers(), simt::launches(), static_cast<std::int64_t>(text.size())
-        };
-        std::fwrite(numbers, sizeof(numbers), 1, stdout);
-        std::fwrite(text.data(), 1, text.size(), stdout);
-        arrays.write();
-        std::fflush(stdout);
-    }
-    return 0;
+    return simt::serve<Header>([](const Header& h, Arrays& arrays) {
+        simt::options().major = static_cast<int>(h.major);
+        return h.is_double != 0 ? run<double>(h, arrays) : run<float>(h, arrays);
+    });
 }

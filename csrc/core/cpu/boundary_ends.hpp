@@ -5,11 +5,13 @@
 // R = sum h sin(w c) Y the end values are P - i R and P + i R, and sources g_0, g_N at the ends
 // radiate (g_0 + g_N) cos(w c) + i (g_0 - g_N) sin(w c). Either pair of sums is formed as sum and
 // difference of the ends, so that nothing cancels where the ends are neighbours on the circle.
-#include "../boundary_spectral.hpp"
 #pragma once
+
+#include "../boundary_spectral.hpp"
 
 #include "normal.hpp"
 #include "shuffle.hpp"
+#include "tile.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 
@@ -42,9 +44,8 @@ void evaluate_ends(
         double* last = first + length;
         const int64_t step = 2 * normal.inner * spectrum.stack * spectrum.batch * spectrum.channels;
         const T* from = spectrum.row(normal.mode(0, q), b);
-        const auto block = [&](auto full_tag, int64_t i) {
+        each_vector<width<T>>(length, [&](auto full_tag, int64_t i, int count) {
             constexpr bool full = decltype(full_tag)::value;
-            const int count = full ? width<T> : static_cast<int>(length - i);
             Wide<T> p = {}, r = {};
             for (int64_t k = 0; k < normal.modes; ++k) {
                 const Wide<T> v = load_wide<full>(from + k * step + i, count);
@@ -64,14 +65,27 @@ void evaluate_ends(
                 last[i + j] = even[j] - odd[j + 1];
                 last[i + j + 1] = even[j + 1] + odd[j];
             }
-        };
-        int64_t i = 0;
-        for (; i + width<T> <= length; i += width<T>) {
-            block(std::true_type{}, i);
+        });
+    });
+}
+
+/// to = from + source(full, at, lanes), in double precision; `from` null: zero.
+template <typename T, typename Source>
+inline void add_to_row(const T* from, T* to, int64_t length, const Source& source) {
+    each_vector<width<T>>(length, [&](auto full_tag, int64_t i, int count) {
+        constexpr bool full = decltype(full_tag)::value;
+        Wide<T> sum = {};
+        if (from != nullptr) {
+            sum = load_wide<full>(from + i, count);
         }
-        if (i < length) {
-            block(std::false_type{}, i);
+        for (int w = 0; w < Wide<T>::parts; ++w) {
+            const int64_t at = i + w * width<double>;
+            const int left = full ? width<double> : static_cast<int>(length - at);
+            if (left > 0) {
+                sum.part[w] += source(full_tag, at, smaller(left, width<double>));
+            }
         }
+        store_narrow<full>(to + i, sum, count);
     });
 }
 
@@ -105,31 +119,10 @@ void radiate_ends(
             const double c = h * phases.cosine[k], s = h * phases.sine[k];
             T* to = out.row(mode, b);
             const T* from = base.data == nullptr ? nullptr : base.row(mode, b);
-            const auto block = [&](auto full_tag, int64_t i) {
-                constexpr bool full = decltype(full_tag)::value;
-                const int count = full ? width<T> : static_cast<int>(length - i);
-                Wide<T> sum = {};
-                if (from != nullptr) {
-                    sum = load_wide<full>(from + i, count);
-                }
-                for (int w = 0; w < Wide<T>::parts; ++w) {
-                    const int64_t at = i + w * width<double>;
-                    const int left = full ? width<double> : static_cast<int>(length - at);
-                    if (left > 0) {
-                        const int lanes = smaller(left, width<double>);
-                        sum.part[w] += c * load_lanes<full>(even + at, lanes) +
-                                       s * load_lanes<full>(odd + at, lanes);
-                    }
-                }
-                store_narrow<full>(to + i, sum, count);
-            };
-            int64_t i = 0;
-            for (; i + width<T> <= length; i += width<T>) {
-                block(std::true_type{}, i);
-            }
-            if (i < length) {
-                block(std::false_type{}, i);
-            }
+            add_to_row(from, to, length, [&](auto full, int64_t at, int lanes) {
+                return c * load_lanes<full.value>(even + at, lanes) +
+                       s * load_lanes<full.value>(odd + at, lanes);
+            });
         }
     });
 }
@@ -223,30 +216,9 @@ void radiate_line(
             const Vector<double> factor = turn(phases, k, weighted);
             T* to = out.row(k, b);
             const T* from = base.data == nullptr ? nullptr : base.row(k, b);
-            const auto block = [&](auto full_tag, int64_t i) {
-                constexpr bool full = decltype(full_tag)::value;
-                const int count = full ? width<T> : static_cast<int>(length - i);
-                Wide<T> sum = {};
-                if (from != nullptr) {
-                    sum = load_wide<full>(from + i, count);
-                }
-                for (int w = 0; w < Wide<T>::parts; ++w) {
-                    const int64_t at = i + w * width<double>;
-                    const int left = full ? width<double> : static_cast<int>(length - at);
-                    if (left > 0) {
-                        sum.part[w] +=
-                            factor * load_lanes<full>(strength + at, smaller(left, width<double>));
-                    }
-                }
-                store_narrow<full>(to + i, sum, count);
-            };
-            int64_t i = 0;
-            for (; i + width<T> <= length; i += width<T>) {
-                block(std::true_type{}, i);
-            }
-            if (i < length) {
-                block(std::false_type{}, i);
-            }
+            add_to_row(from, to, length, [&](auto full, int64_t at, int lanes) {
+                return factor * load_lanes<full.value>(strength + at, lanes);
+            });
         }
     });
 }

@@ -6,6 +6,7 @@
 #include "faces.hpp"
 #include "gelu.hpp"
 #include "shuffle.hpp"
+#include "tile.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 namespace {
@@ -93,18 +94,6 @@ bool any_faces(const FaceRule<T> (&rule)[3]) {
     return rule[0].stencil != nullptr || rule[1].stencil != nullptr || rule[2].stencil != nullptr;
 }
 
-/// Calls step(full, at, lanes) for the vectors of [0, count).
-template <typename T, typename Step>
-inline void each_vector(int64_t count, Step&& step) {
-    int64_t at = 0;
-    for (; at + width<T> <= count; at += width<T>) {
-        step(std::true_type{}, at, width<T>);
-    }
-    if (at < count) {
-        step(std::false_type{}, at, static_cast<int>(count - at));
-    }
-}
-
 /// Calls body(begin, end, free) for the points of one channel in their order: stretches that are
 /// prescribed, and stretches that are free.
 template <typename T, typename Body>
@@ -156,7 +145,7 @@ struct Pieces {
 template <typename T>
 inline void pack_block(const T* from, int64_t points, int64_t channels, int64_t count, T* packed) {
     for (int64_t c = 0; c < channels; ++c) {
-        each_vector<T>(count, [&](auto full, int64_t at, int lanes) {
+        each_vector<width<T>>(count, [&](auto full, int64_t at, int lanes) {
             constexpr bool whole = decltype(full)::value;
             store(packed + c * block_points + at, load_lanes<whole>(from + c * points + at, lanes));
         });
@@ -215,7 +204,7 @@ std::size_t forward(const PointwiseArgs<T>& a, const Executor& executor, void* w
                     T *field = a.field + start, *output = a.output + start;
                     const T bias = a.bias != nullptr ? a.bias[row + r] : T(0);
                     const T* sums = product + r * block_points;
-                    each_vector<T>(block.count, [&](auto full, int64_t at, int lanes) {
+                    each_vector<width<T>>(block.count, [&](auto full, int64_t at, int lanes) {
                         constexpr bool whole = decltype(full)::value;
                         const Vector<T> u =
                             load_lanes<whole>(field + at, lanes) + load(sums + at) + bias;
@@ -245,7 +234,7 @@ std::size_t forward(const PointwiseArgs<T>& a, const Executor& executor, void* w
             each_stretch(a.size, a.rule, [&](int64_t begin, int64_t end, bool free) {
                 const T* field = a.field + row * points + begin;
                 T* output = a.output + row * points + begin;
-                each_vector<T>(end - begin, [&](auto full, int64_t at, int lanes) {
+                each_vector<width<T>>(end - begin, [&](auto full, int64_t at, int lanes) {
                     constexpr bool whole = decltype(full)::value;
                     const Vector<T> u = load_lanes<whole>(field + at, lanes);
                     store_lanes<whole>(output + at, free ? Gelu<T>(u).value() : u, lanes);
@@ -305,7 +294,7 @@ class Adjoint {
         run_indices(executor_, a_.items * a_.out, [&](int64_t, int64_t row) {
             each_stretch(a_.size, a_.rule, [&](int64_t begin, int64_t end, bool free) {
                 const int64_t start = row * points_ + begin;
-                each_vector<T>(end - begin, [&](auto full, int64_t at, int lanes) {
+                each_vector<width<T>>(end - begin, [&](auto full, int64_t at, int lanes) {
                     constexpr bool whole = decltype(full)::value;
                     Vector<T> g = load_lanes<whole>(a_.grad + start + at, lanes);
                     if (a_.activated && free) {
@@ -365,7 +354,7 @@ class Adjoint {
     void differentiate(int64_t start, int64_t count, T* packed) {
         for (int64_t o = 0; o < a_.out; ++o) {
             const int64_t row = start + o * points_;
-            each_vector<T>(count, [&](auto full, int64_t at, int lanes) {
+            each_vector<width<T>>(count, [&](auto full, int64_t at, int lanes) {
                 constexpr bool whole = decltype(full)::value;
                 Vector<T> g = load_lanes<whole>(a_.grad + row + at, lanes);
                 const Vector<T> u = load_lanes<whole>(a_.field + row + at, lanes);
@@ -430,7 +419,7 @@ class Adjoint {
     /// (rows, out) from the sums of all groups in their order.
     void add_groups(const T* sums, int64_t rows, T* to) const {
         run_indices(executor_, rows, [&](int64_t, int64_t row) {
-            each_vector<T>(a_.out, [&](auto full, int64_t at, int lanes) {
+            each_vector<width<T>>(a_.out, [&](auto full, int64_t at, int lanes) {
                 Vector<T> total = {};
                 for (int64_t group = 0; group < groups_; ++group) {
                     total += load(sums + (group * rows + row) * out_padded_ + at);
