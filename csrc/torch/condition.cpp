@@ -258,6 +258,12 @@ void run_backward(
             }
             return;
         }
+        if (m.is_cuda()) {
+            CudaCall call(p.geometry.op, m);
+            void* memory = call.workspace(cuda::condition_backward_workspace(args, call.device()));
+            call.check(cuda::condition_backward(args, call.device(), memory));
+            return;
+        }
         const Executor executor = torch_executor(p.work());
         Workspace workspace(condition_backward_workspace(args, executor));
         condition_backward(args, executor, workspace.data());

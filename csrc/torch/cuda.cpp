@@ -31,7 +31,26 @@ void* CudaCall::workspace(std::size_t bytes) {
 }
 
 void CudaCall::check(const char* error) const {
-    STD_TORCH_CHECK(error == nullptr, op_, ": ", error);
+    if (error == nullptr) {
+        return;
+    }
+    const int32_t index = like_.get_device_index();
+    const cuda::Capability found = cuda::capability(index);
+    STD_TORCH_CHECK(
+        false,
+        op_,
+        ": ",
+        error,
+        " (cuda:",
+        index,
+        " has compute capability ",
+        found.major,
+        ".",
+        found.minor,
+        ", this build holds code for ",
+        cuda::architectures(),
+        "; PHYSCON_CUDA_KERNELS=none runs torch operations instead)"
+    );
 }
 
 }  // namespace physcon::binding

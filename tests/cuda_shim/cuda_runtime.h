@@ -40,7 +40,11 @@ struct cudaLaunchConfig_t {
     unsigned numAttrs;
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrComputeCapabilityMajor };
+enum cudaDeviceAttr {
+    cudaDevAttrMultiProcessorCount,
+    cudaDevAttrComputeCapabilityMajor,
+    cudaDevAttrComputeCapabilityMinor
+};
 
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone = 0 };
 inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* status) {
@@ -52,6 +56,9 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
 }
 
 const char* cudaGetErrorString(cudaError_t error);
+inline cudaError_t cudaGetLastError() {
+    return cudaSuccess;
+}
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
 inline cudaError_t cudaGetDevice(int* device) {
     *device = 0;

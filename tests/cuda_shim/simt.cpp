@@ -20,6 +20,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda_runtime.h"
@@ -49,6 +50,7 @@ constexpr std::size_t most_shared = 227 * 1024;  // of a block on sm_90
 
 Options current_options;
 std::int64_t longest = 0, launched = 0;
+std::vector<std::int64_t> noted;
 
 std::unique_ptr<char[]> new_shared(std::size_t bytes) {
     std::unique_ptr<char[]> memory(new char[bytes]);
@@ -67,10 +69,14 @@ unsigned cluster_size(const cudaLaunchConfig_t& config) {
     return fits ? size : 0;
 }
 bool is_valid(const cudaLaunchConfig_t& config) {
-    return config.gridDim.x != 0 && config.blockDim.x != 0 && config.blockDim.x <= 1024 &&
+    return config.gridDim.x != 0 && config.gridDim.x <= 0x7fffffffu && config.gridDim.y != 0 &&
+           config.gridDim.y <= 0xffffu && config.blockDim.x != 0 && config.blockDim.x <= 1024 &&
            config.dynamicSmemBytes <= most_shared && cluster_size(config) != 0;
 }
 
+std::int64_t block_count(const cudaLaunchConfig_t& config) {
+    return std::int64_t{config.gridDim.x} * config.gridDim.y;
+}
 std::vector<std::int64_t> block_order(std::int64_t count) {
     std::vector<std::int64_t> order(static_cast<std::size_t>(count));
     std::iota(order.begin(), order.end(), 0);
@@ -92,6 +98,20 @@ std::int64_t launches() {
     const std::int64_t found = launched;
     launched = 0;
     return found;
+}
+std::vector<std::int64_t> blocks() {
+    return std::exchange(noted, {});
+}
+/// Whether a launch was dry: it has been noted, and is not to run.
+bool note(const cudaLaunchConfig_t& config) {
+    if (current_options.dry) {
+        noted.push_back(block_count(config));
+    }
+    return current_options.dry;
+}
+/// Block `i` of the grid, counted along the first axis.
+dim3 place_of(std::int64_t i, const dim3& grid) {
+    return dim3(static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x));
 }
 
 #if !defined(SIMT_THREADS)
@@ -147,7 +167,7 @@ void enter() {
 void resume(Fiber& fiber) {
     running = &fiber;
     threadIdx = dim3(fiber.thread % blockDim.x);
-    blockIdx = dim3(first_block + fiber.thread / blockDim.x);
+    blockIdx = place_of(std::int64_t{first_block} + fiber.thread / blockDim.x, gridDim);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(
         &scheduler_sanitizer_stack, fiber.stack.data(), fiber.stack.size()
@@ -292,6 +312,9 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& k
     if (!is_valid(config)) {
         return cudaErrorInvalidConfiguration;
     }
+    if (note(config)) {
+        return cudaSuccess;
+    }
     ++launched;
     constexpr std::size_t stack_bytes = 256 * 1024;
     const unsigned parts = cluster_size(config);
@@ -305,7 +328,7 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& k
     blockDim = config.blockDim;
     gridDim = config.gridDim;
     std::mt19937_64 random(current_options.seed + 1);
-    for (const std::int64_t cluster : block_order(config.gridDim.x / parts)) {
+    for (const std::int64_t cluster : block_order(block_count(config) / parts)) {
         memories.clear();
         for (unsigned i = 0; i < parts; ++i) {
             memories.push_back(new_shared(config.dynamicSmemBytes));
@@ -424,6 +447,9 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& k
     if (!is_valid(config)) {
         return cudaErrorInvalidConfiguration;
     }
+    if (note(config)) {
+        return cudaSuccess;
+    }
     ++launched;
     const unsigned parts = cluster_size(config);
     all_threads = config.blockDim.x * parts;
@@ -437,7 +463,7 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& k
     for (unsigned i = 0; i < (all_threads + warp_size - 1) / warp_size; ++i) {
         warp_wait.push_back(std::make_unique<Barrier>());
     }
-    const auto order = block_order(config.gridDim.x / parts);
+    const auto order = block_order(block_count(config) / parts);
     Barrier between;
     std::vector<std::thread> threads;
     for (unsigned i = 0; i < all_threads; ++i) {
@@ -454,7 +480,7 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& k
                 }
                 between.wait(all_threads, turn);
                 threadIdx = dim3(i % config.blockDim.x);
-                blockIdx = dim3(static_cast<unsigned>(cluster) * parts + i / config.blockDim.x);
+                blockIdx = place_of(cluster * parts + i / config.blockDim.x, config.gridDim);
                 blockDim = config.blockDim;
                 gridDim = config.gridDim;
                 passed = 0;
@@ -483,6 +509,8 @@ cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
     return fits ? cudaSuccess : cudaErrorInvalidValue;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-    *value = attribute == cudaDevAttrMultiProcessorCount ? 4 : simt::options().major;
+    *value = attribute == cudaDevAttrMultiProcessorCount      ? 4
+             : attribute == cudaDevAttrComputeCapabilityMajor ? simt::options().major
+                                                              : 0;
     return cudaSuccess;
 }

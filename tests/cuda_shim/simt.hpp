@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace simt {
 
@@ -10,11 +11,14 @@ struct Options {
     std::uint64_t seed = 0;  ///< order of blocks and threads (fibers)
     std::int64_t skip = -1;  ///< the barrier that is left out, -1: none
     int major = 9;           ///< of the compute capability; clusters from 9 on
+    bool dry = false;        ///< launches are checked and noted, nothing runs
 };
 Options& options();
 /// Barriers that a thread passed in the longest launch since the last call.
 std::int64_t barriers();
 /// Launches since the last call.
 std::int64_t launches();
+/// Blocks of each dry launch since the last call.
+std::vector<std::int64_t> blocks();
 
 }  // namespace simt

@@ -117,13 +117,16 @@ __device__ inline void block_largest(const BlockTeam& team, double (&value)[3]) 
 
 class BalanceMarch {
   public:
-    __device__ BalanceMarch(const BalanceLawArgs& args, const BlockTeam& t, double* memory)
+    __device__ BalanceMarch(
+        const BalanceLawArgs& args, const BlockTeam& t, int64_t place, double* memory
+    )
         : a(args),
           team(t),
+          item(place),
           l(args),
           k{args.diffusivity,
-            args.diffusivity == Diffusivity::none ? 0.0 : args.diffusion.item(blockIdx.x)[0],
-            args.diffusivity == Diffusivity::threshold ? args.diffusion.item(blockIdx.x)[1] : 0.0},
+            args.diffusivity == Diffusivity::none ? 0.0 : args.diffusion.item(item)[0],
+            args.diffusivity == Diffusivity::threshold ? args.diffusion.item(item)[1] : 0.0},
           integral(args.average == FaceAverage::integral || args.average == FaceAverage::shock) {
         double* next = memory;
         const auto take = [&](int64_t count) {
@@ -148,9 +151,9 @@ class BalanceMarch {
     }
 
     __device__ void run(bool readable) {
-        dt = a.dt[blockIdx.x];
+        dt = a.dt[item];
         read();
-        const int64_t steps = readable ? a.steps[blockIdx.x] : 0;
+        const int64_t steps = readable ? a.steps[item] : 0;
         for (int64_t step = 0; step < steps; ++step) {
             advance(step);
         }
@@ -181,7 +184,7 @@ class BalanceMarch {
 
     __device__ void read() {
         const int64_t size = l.rows * l.n;
-        const double* state = a.state.item(blockIdx.x);
+        const double* state = a.state.item(item);
         each_cell([&](int64_t c, int64_t at) {
             u[at] = state[c];
             low[at] = state[size + c];
@@ -194,7 +197,7 @@ class BalanceMarch {
     }
     __device__ void write(bool readable) {
         const double nan = not_a_number();
-        const int64_t size = l.rows * l.n, b = blockIdx.x;
+        const int64_t size = l.rows * l.n, b = item;
         double* out = a.state_out + b * a.fields() * 2 * size;
         team.sync();
         each_cell([&](int64_t c, int64_t at) {
@@ -224,7 +227,7 @@ class BalanceMarch {
 
     __device__ double edge_data(int place, int64_t step, int64_t stage, int64_t j) const {
         const Edge& e = a.edges[place];
-        return has_data(e) ? e.at(blockIdx.x, step, stage, j) : 0.0;
+        return has_data(e) ? e.at(item, step, stage, j) : 0.0;
     }
     __device__ void fill_ghosts(double* x, int64_t step, int64_t stage) const {
         const bool diffusive = a.diffusivity != Diffusivity::none;
@@ -296,7 +299,7 @@ class BalanceMarch {
         const double h = outer ? a.outer_spacing : a.inner_spacing, inverse = 1 / h;
         double speed = 0, result = 0;
         if (a.transport != Transport::none) {
-            speed = a.speed.item(blockIdx.x)[outer ? 1 : 0];
+            speed = a.speed.item(item)[outer ? 1 : 0];
             const double factor = strength(a.transport, speed);
             result = a.transport == Transport::burgers
                          ? transported<Transport::burgers>(x + at, stride, factor < 0)
@@ -359,7 +362,7 @@ class BalanceMarch {
         team.sync();
         each_value([&](int64_t f) {
             if (f >= l.faces) {
-                now[f] = a.amplitudes.at(blockIdx.x, step, stage, f - l.faces);
+                now[f] = a.amplitudes.at(item, step, stage, f - l.faces);
                 return;
             }
             const bool outer = f >= l.inner;
@@ -389,7 +392,7 @@ class BalanceMarch {
             const double* across = r + l.inner + c;
             result += (across[0] - across[l.n]) / a.outer_spacing;
         }
-        const double* shape = a.terms == 0 ? nullptr : a.shapes.item(blockIdx.x) + c;
+        const double* shape = a.terms == 0 ? nullptr : a.shapes.item(item) + c;
         for (int64_t t = 0; t < a.terms; ++t) {
             result += r[l.faces + t] * shape[t * l.rows * l.n];
         }
@@ -657,6 +660,7 @@ class BalanceMarch {
 
     const BalanceLawArgs& a;
     const BlockTeam& team;
+    const int64_t item;
     const BalanceLayout l;
     const DeviceCoefficient k;
     const bool integral;  ///< fluxes are differences of the primitive of k
@@ -673,11 +677,15 @@ template <bool in_shared>
 __global__ void __launch_bounds__(balance_threads, 1) balance_law_kernel(
     const __grid_constant__ BalanceLawArgs a, int64_t table_steps, double* workspace
 ) {
+    const int64_t item = block_index();
+    if (item >= a.batch) {
+        return;
+    }
     const BlockTeam team{shared_memory()};
     double* memory =
-        in_shared ? shared_memory() + scratch_doubles : workspace + blockIdx.x * balance_doubles(a);
-    BalanceMarch march(a, team, memory);
-    march.run(a.steps[blockIdx.x] <= table_steps);
+        in_shared ? shared_memory() + scratch_doubles : workspace + item * balance_doubles(a);
+    BalanceMarch march(a, team, item, memory);
+    march.run(a.steps[item] <= table_steps);
 }
 
 }  // namespace physcon::cuda

@@ -60,10 +60,10 @@ void run_clusters(
         queue.run(kernel, clusters, threads, shared, arguments...);
         return;
     }
-    if (queue.error != cudaSuccess || clusters == 0) {
+    if (!queue.goes_on(clusters) || !queue.fits_one_axis(clusters * parts)) {
         return;
     }
-    queue.error = allow_shared(kernel, shared);
+    queue.error = reported(allow_shared(kernel, shared));
     if (queue.error != cudaSuccess) {
         return;
     }
@@ -72,13 +72,13 @@ void run_clusters(
     attribute.val.clusterDim.x = static_cast<unsigned>(parts);
     attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
     cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(static_cast<unsigned>(clusters * parts));
+    config.gridDim = grid_of(clusters * parts);
     config.blockDim = dim3(static_cast<unsigned>(threads));
     config.dynamicSmemBytes = shared;
     config.stream = queue.stream;
     config.attrs = &attribute;
     config.numAttrs = 1;
-    queue.error = cudaLaunchKernelEx(&config, kernel, arguments...);
+    queue.error = reported(cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 
 }  // namespace physcon::cuda

@@ -255,8 +255,11 @@ __global__ void __launch_bounds__(256, 1) adjoint_partial_kernel(
 ) {
     const BlockTeam team{nullptr};
     const int r = static_cast<int>(a.rank);
-    const int64_t b = blockIdx.x / splits;
-    const int split = static_cast<int>(blockIdx.x % splits);
+    const int64_t b = block_index() / splits;
+    const int split = static_cast<int>(block_index() % splits);
+    if (b >= a.batch) {
+        return;
+    }
     double* out = partial + (b * splits + split) * backward_sums(r);
     sum_upstream<T, diagonal, tiles>(
         team,
@@ -284,7 +287,7 @@ __global__ void __launch_bounds__(256, 1) adjoint_kernel(
     const int team_threads = Team::is_warp ? warp_size : static_cast<int>(blockDim.x);
     const int teams = static_cast<int>(blockDim.x) / team_threads;
     const int mine = static_cast<int>(threadIdx.x) / team_threads;
-    const int64_t unit = static_cast<int64_t>(blockIdx.x) * teams + mine;
+    const int64_t unit = block_index() * teams + mine;
     const int64_t slot = unit / splits;
     const int split = static_cast<int>(unit % splits);
     if (slot >= slots) {

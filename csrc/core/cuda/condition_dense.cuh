@@ -22,9 +22,12 @@ __global__ void __launch_bounds__(dense_threads, 1) condition_dense_cross_kernel
 ) {
     double* tile = shared_memory();  // (dense_run, dense_rows)
     const int64_t n = a.n;
-    const int64_t block = blockIdx.x % column_blocks;
-    const int64_t group = blockIdx.x / column_blocks % row_groups;
-    const int64_t b = blockIdx.x / (column_blocks * row_groups);
+    const int64_t place = block_index(), block = place % column_blocks;
+    const int64_t group = place / column_blocks % row_groups;
+    const int64_t b = place / (column_blocks * row_groups);
+    if (b >= a.batch) {
+        return;
+    }
     const int64_t column = block * dense_threads + threadIdx.x;
     const int first = static_cast<int>(group) * dense_rows;
     const int count = smaller(dense_rows, static_cast<int>(a.rank) - first);
@@ -70,9 +73,12 @@ __global__ void __launch_bounds__(downdate_threads, 1) condition_downdate_kernel
 ) {
     double *left = shared_memory(), *right = left + downdate_run * downdate_side;
     const int64_t n = a.n;
-    const int64_t b = blockIdx.x / (side * side);
-    const int64_t top = blockIdx.x / side % side * downdate_side;
-    const int64_t start = blockIdx.x % side * downdate_side;
+    const int64_t place = block_index(), b = place / (side * side);
+    if (b >= a.batch) {
+        return;
+    }
+    const int64_t top = place / side % side * downdate_side;
+    const int64_t start = place % side * downdate_side;
     const T* v = a.factor_out + b * a.rank * n;
     constexpr int across = downdate_side / downdate_part;
     const int row = static_cast<int>(threadIdx.x) / across;

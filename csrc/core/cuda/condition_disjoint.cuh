@@ -28,8 +28,7 @@ __global__ void __launch_bounds__(256, 1) condition_copy_kernel(
 template <typename Team>
 __device__ int64_t row_of_team() {
     const int teams = Team::is_warp ? static_cast<int>(blockDim.x) / warp_size : 1;
-    return static_cast<int64_t>(blockIdx.x) * teams +
-           (Team::is_warp ? static_cast<int>(threadIdx.x) / warp_size : 0);
+    return block_index() * teams + (Team::is_warp ? static_cast<int>(threadIdx.x) / warp_size : 0);
 }
 
 template <typename T, typename Team>

@@ -377,8 +377,12 @@ __global__ void __launch_bounds__(256, 1) condition_partial_kernel(
     ConditionArgs<T> a, int splits, double* partial, unsigned* finished
 ) {
     const BlockTeam team{nullptr};
-    const int64_t b = blockIdx.x / splits;
-    const int split = static_cast<int>(blockIdx.x % splits), size = static_cast<int>(a.rank) + 1;
+    const int64_t b = block_index() / splits;
+    const int split = static_cast<int>(block_index() % splits);
+    if (b >= a.batch) {
+        return;
+    }
+    const int size = static_cast<int>(a.rank) + 1;
     const int64_t begin = a.n * split / splits, end = a.n * (split + 1) / splits;
     if (split == 0 && team.rank() == 0) {
         finished[b] = 0;
@@ -400,7 +404,7 @@ __global__ void __launch_bounds__(256, 1) condition_marginal_kernel(
     const int team_threads = Team::is_warp ? warp_size : static_cast<int>(blockDim.x);
     const int teams = static_cast<int>(blockDim.x) / team_threads;
     const int mine = static_cast<int>(threadIdx.x) / team_threads;
-    const int64_t unit = static_cast<int64_t>(blockIdx.x) * teams + mine;
+    const int64_t unit = block_index() * teams + mine;
     const int64_t b = unit / splits;
     const int split = static_cast<int>(unit % splits);
     if (b >= a.batch) {

@@ -46,6 +46,12 @@ __device__ inline bool finite(double x) {
     return x - x == 0;
 }
 
+/// The place of the block among those of a launch: a grid goes on along its second axis where the
+/// first is too short. The last blocks of such a grid may lie beyond the work.
+__device__ inline int64_t block_index() {
+    return static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
+}
+
 /// high + low, added to without losing the rounding errors (Ogita, Rump and Oishi 2005).
 struct Compensated {
     double high = 0, low = 0;
@@ -300,7 +306,19 @@ cudaError_t allow_shared(void (*kernel)(Parameters...), std::size_t shared) {
     );
 }
 
-/// Starts a kernel; `shared` above the default limit is asked for. Returns the first error.
+/// The grid of so many blocks. Along its first axis a device takes 2^31 - 1.
+dim3 grid_of(int64_t blocks);
+
+/// The same error, which the run time forgets: it belongs to this call and to no later one.
+inline cudaError_t reported(cudaError_t error) {
+    if (error != cudaSuccess) {
+        static_cast<void>(cudaGetLastError());
+    }
+    return error;
+}
+
+/// Starts a kernel that finds its work by block_index(); `shared` above the default limit is asked
+/// for. Returns the first error.
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch(
     void (*kernel)(Parameters...),
@@ -312,14 +330,14 @@ cudaError_t launch(
 ) {
     const cudaError_t error = allow_shared(kernel, shared);
     if (error != cudaSuccess) {
-        return error;
+        return reported(error);
     }
     cudaLaunchConfig_t config = {};
-    config.gridDim = dim3(static_cast<unsigned>(blocks));
+    config.gridDim = grid_of(blocks);
     config.blockDim = dim3(static_cast<unsigned>(threads));
     config.dynamicSmemBytes = shared;
     config.stream = stream;
-    return cudaLaunchKernelEx(&config, kernel, arguments...);
+    return reported(cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 
 }  // namespace physcon::cuda

@@ -25,6 +25,17 @@ int multiprocessors(int device) noexcept {
     return error == cudaSuccess ? count : 0;
 }
 
+Capability capability(int device) noexcept {
+    Capability found;
+    if (cudaDeviceGetAttribute(&found.major, cudaDevAttrComputeCapabilityMajor, device) !=
+            cudaSuccess ||
+        cudaDeviceGetAttribute(&found.minor, cudaDevAttrComputeCapabilityMinor, device) !=
+            cudaSuccess) {
+        return {};
+    }
+    return found;
+}
+
 template <typename T>
 const char* condition_planned(
     const ConditionArgs<T>& args, const Plan& plan, void* stream, Arena& arena

@@ -88,14 +88,12 @@ void sum_face_gradients(const AssignFacesBackwardArgs<T>& a, Queue& queue) {
         }
         const FaceAxis lines(a.items, a.channels, a.size, axis);
         FaceSum sum = {{a.items, a.channels, 2, lines.count[0], lines.count[1]}, {}};
-        int64_t count = 1;
         for (int i = 0; i < 5; ++i) {
             sum.extent[i] = g.extent[i];
-            count *= g.extent[i];
         }
-        queue.run(
+        queue.run_any(
             faces_sum_kernel<T>,
-            count,
+            sum.count(),
             face_threads,
             sizeof(double) * warp_size,
             sum,

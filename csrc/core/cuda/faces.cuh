@@ -161,6 +161,9 @@ __global__ void __launch_bounds__(face_threads, 1) faces_kernel(
 /// Sizes (items, channels, ends, other two) and extents: along extents of 1 everything is summed.
 struct FaceSum {
     int64_t size[5], extent[5];
+    __host__ __device__ int64_t count() const {
+        return extent[0] * extent[1] * extent[2] * extent[3] * extent[4];
+    }
 };
 
 /// A block per sum, in double precision, in an order that depends on the sizes only.
@@ -168,8 +171,11 @@ template <typename T>
 __global__ void __launch_bounds__(face_threads, 1) faces_sum_kernel(
     FaceSum s, const T* values, T* sums
 ) {
+    if (block_index() >= s.count()) {
+        return;
+    }
     const BlockTeam team{shared_memory()};
-    int64_t rest = blockIdx.x, base = 0, step = 1, terms = 1;
+    int64_t rest = block_index(), base = 0, step = 1, terms = 1;
     int64_t summed[5], stride[5];
 #pragma unroll
     for (int a = 4; a >= 0; --a) {
@@ -193,7 +199,7 @@ __global__ void __launch_bounds__(face_threads, 1) faces_sum_kernel(
     }
     sum = team.sum(sum);
     if (team.rank() == 0) {
-        sums[blockIdx.x] = static_cast<T>(sum);
+        sums[block_index()] = static_cast<T>(sum);
     }
 }
 

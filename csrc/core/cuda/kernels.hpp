@@ -82,4 +82,10 @@ const char* cavity(const CavityArgs& args, const Device& device, void* workspace
 /// Multiprocessors of a device, or 0 when it cannot be asked.
 int multiprocessors(int device) noexcept;
 
+/// Compute capability of a device, 0.0 when it cannot be asked.
+struct Capability {
+    int major = 0, minor = 0;
+};
+Capability capability(int device) noexcept;
+
 }  // namespace physcon::cuda

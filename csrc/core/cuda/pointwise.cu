@@ -65,7 +65,7 @@ const char* forward(const PointwiseArgs<T>& a, const Device& device, Arena& aren
     }
     c.row_tiles = pieces(a.out, PointCut::tile_rows);
     c.point_tiles = pieces(c.points, 2 * point_column_threads * thread_columns);
-    queue.run(
+    queue.run_any(
         pointwise_kernel<T>,
         a.items * c.row_tiles * c.point_tiles,
         point_column_threads * PointCut::row_threads,

@@ -51,9 +51,12 @@ struct PointCall {
 template <typename T>
 __global__ void __launch_bounds__(most_product_threads, 1) pointwise_kernel(PointCall<T> c) {
     const int columns = static_cast<int>(blockDim.x) / PointCut::row_threads * thread_columns;
-    const int64_t point0 = blockIdx.x % c.point_tiles * 2 * columns;
-    const int64_t row0 = blockIdx.x / c.point_tiles % c.row_tiles * PointCut::tile_rows;
-    const int64_t item = blockIdx.x / (c.point_tiles * c.row_tiles);
+    const int64_t place = block_index(), item = place / (c.point_tiles * c.row_tiles);
+    if (item >= c.items) {
+        return;
+    }
+    const int64_t point0 = place % c.point_tiles * 2 * columns;
+    const int64_t row0 = place / c.point_tiles % c.row_tiles * PointCut::tile_rows;
     const T* x = c.x + item * c.in * c.points;
     const auto left = [&](int64_t i, int row) -> Pair<T> {
         const int64_t o = row0 + row;

@@ -10,6 +10,7 @@ struct Queue {
     cudaStream_t stream;
     int multiprocessors;
     cudaError_t error = cudaSuccess;
+    bool fits = true;  ///< whether every grid had room on one axis, where a kernel needs that
 
     explicit Queue(void* stream_in, int count)
         : stream(static_cast<cudaStream_t>(stream_in)), multiprocessors(count) {}
@@ -21,18 +22,36 @@ struct Queue {
         std::size_t shared,
         const Arguments&... arguments
     ) {
-        if (error == cudaSuccess && blocks > 0) {
-            error = blocks <= most_blocks
-                        ? launch(kernel, blocks, threads, shared, stream, arguments...)
-                        : cudaErrorInvalidConfiguration;
+        if (goes_on(blocks) && fits_one_axis(blocks)) {
+            error = launch(kernel, blocks, threads, shared, stream, arguments...);
         }
     }
+    /// As run(), for kernels that find their work by block_index().
+    template <typename... Parameters, typename... Arguments>
+    void run_any(
+        void (*kernel)(Parameters...),
+        int64_t blocks,
+        int threads,
+        std::size_t shared,
+        const Arguments&... arguments
+    ) {
+        if (goes_on(blocks)) {
+            error = launch(kernel, blocks, threads, shared, stream, arguments...);
+        }
+    }
+    bool goes_on(int64_t blocks) const {
+        return error == cudaSuccess && fits && blocks > 0;
+    }
+    bool fits_one_axis(int64_t blocks) {
+        fits = grid_of(blocks).y == 1;
+        return fits;
+    }
     const char* result() const {
+        if (!fits) {
+            return "expected a batch of at most 2^31 - 1 blocks of threads; split the batch";
+        }
         return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
     }
-
-  private:
-    static constexpr int64_t most_blocks = 0x7fffffff;
 };
 
 }  // namespace physcon::cuda

@@ -177,7 +177,7 @@ template <typename T>
 void mix(const MixCall<T>& c, Queue& queue) {
     const int across = mix_threads<MixCut>(c.modes, c.batch, c.out, queue.multiprocessors);
     const Tiles tiles(c.batch, c.out, MixCut::tile_rows, across * thread_columns);
-    queue.run(
+    queue.run_any(
         spectral_mix_kernel<T>,
         c.modes * tiles.count(),
         across * MixCut::row_threads,
@@ -194,13 +194,14 @@ void mix_adjoint(const MixCall<T>& c, Queue& queue) {
     const Tiles weighing(c.in, c.out, WeighCut::tile_rows, columns);
     const int64_t pulls = c.input_gradient == nullptr ? 0 : c.modes * pull.count();
     const int64_t weighs = c.weight_gradient == nullptr ? 0 : c.modes * weighing.count();
-    queue.run(
+    queue.run_any(
         spectral_mix_gradient_kernel<T>,
         pulls + weighs,
         across * MixCut::row_threads,
         product_bytes<MixCut, T>(across),
         c,
-        pulls
+        pulls,
+        weighs
     );
 }
 

@@ -42,9 +42,12 @@ template <typename T>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_mix_kernel(MixCall<T> c) {
     const int columns = static_cast<int>(blockDim.x) / MixCut::row_threads * thread_columns;
     const Tiles tiles(c.batch, c.out, MixCut::tile_rows, columns);
-    const int64_t mode = blockIdx.x / tiles.count();
-    const int64_t row0 = blockIdx.x / tiles.across % tiles.down * MixCut::tile_rows;
-    const int64_t column0 = blockIdx.x % tiles.across * columns;
+    const int64_t place = block_index(), mode = place / tiles.count();
+    if (mode >= c.modes) {
+        return;
+    }
+    const int64_t row0 = place / tiles.across % tiles.down * MixCut::tile_rows;
+    const int64_t column0 = place % tiles.across * columns;
     const auto left = [&](int64_t i, int row) -> Pair<T> {
         if (row0 + row >= c.batch) {
             return {0, 0};
@@ -130,13 +133,14 @@ __device__ void weigh(const MixCall<T>& c, int64_t tile, int columns) {
 /// Both gradients in one launch: the first `pulls` blocks make that of the input.
 template <typename T>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_mix_gradient_kernel(
-    MixCall<T> c, int64_t pulls
+    MixCall<T> c, int64_t pulls, int64_t weighs
 ) {
     const int columns = static_cast<int>(blockDim.x) / MixCut::row_threads * thread_columns;
-    if (blockIdx.x < pulls) {
-        pull_through_weight(c, blockIdx.x, columns);
-    } else {
-        weigh(c, blockIdx.x - pulls, columns);
+    const int64_t place = block_index();
+    if (place < pulls) {
+        pull_through_weight(c, place, columns);
+    } else if (place < pulls + weighs) {
+        weigh(c, place - pulls, columns);
     }
 }
 

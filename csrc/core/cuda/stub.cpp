@@ -13,6 +13,9 @@ const char* architectures() noexcept {
 int multiprocessors(int) noexcept {
     return 0;
 }
+Capability capability(int) noexcept {
+    return {};
+}
 
 namespace {
 constexpr const char* absent = "this build holds no CUDA kernels; build with PHYSCON_CUDA=ON";

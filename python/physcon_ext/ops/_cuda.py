@@ -77,19 +77,65 @@ def runs(record: dict[str, Any]) -> bool:
 
 
 def architecture(capability: tuple[int, int]) -> str:
-    """The architecture whose code a device runs; later ones than 9 have no record yet."""
+    """The architecture of the record for a device; from 10 on the latest, whose PTX they compile.
+
+    Records of an architecture hold for its own devices: what a later one runs is never verified.
+    """
     major, minor = capability
-    return f"sm_{major}0" if major in (8, 9) else f"sm_{major}{minor}"
+    return "sm_90" if major > 9 else f"sm_{major}0" if major >= 8 else f"sm_{major}{minor}"
+
+
+def code_for(capability: tuple[int, int], held: str) -> str | None:
+    """What a device runs of the code that a build holds, or None.
+
+    Args:
+        capability: Compute capability of the device.
+        held: As `build_info` lists it: machine code ``sm_80``, for this and later minor versions,
+            PTX ``compute_90``, for this and all later versions, or ``90`` for both.
+    """
+    for name in filter(None, held.split(", ")):
+        kind, _, number = name.rpartition("_")
+        digits = number.rstrip("af")
+        own = int(digits[:-1]), int(digits[-1])
+        machine, later = kind != "compute", kind != "sm"
+        if number != digits:  # code of one architecture only
+            fits = machine and capability == own
+        else:
+            same = capability[0] == own[0] and capability[1] >= own[1]
+            fits = (machine and same) or (later and capability >= own)
+        if fits:
+            return name
+    return None
 
 
 @functools.cache
 def _record(op: str, device: int) -> dict[str, Any] | None:
-    """The record that applies to an op on a device, or None for the composite."""
-    name = architecture(torch.cuda.get_device_capability(device))
+    """The record that applies to an op on a device, or None for the composite.
+
+    Raises:
+        RuntimeError: If all kernels are wanted and the build has no code for the device.
+    """
+    capability = torch.cuda.get_device_capability(device)
+    if mode() == "all" and _C.build_info()["cuda"]:
+        _check_code(device, capability)
+    name = architecture(capability)
     for record in table():
         if (record["op"], record["architecture"]) == (op, name) and runs(record):
-            return record
+            later = capability[0] > 9
+            return None if later and mode() != "all" else record
     return None
+
+
+def _check_code(device: int, capability: tuple[int, int]) -> None:
+    held = str(_C.build_info()["cuda_architectures"])
+    if code_for(capability, held) is None:
+        major, minor = capability
+        raise RuntimeError(
+            f"physcon_ext: expected a device that runs {held} for {_VARIABLE}=all, got "
+            f"{torch.cuda.get_device_name(device)} (cuda:{device}) of compute capability "
+            f"{major}.{minor}; unset {_VARIABLE} to run torch operations there, or build with "
+            f"-Ccmake.define.PHYSCON_CUDA_ARCHITECTURES={major}{minor}-real (80 and later)"
+        )
 
 
 def _composite(op: str) -> Callable[..., Any]:
