@@ -103,6 +103,7 @@ def test_conditions_survive_copies() -> None:
 
 
 U = torch.zeros(4, 2, 8)
+LEFT = BoundaryConditions(left=Dirichlet())
 BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: Neumann(order=0), ValueError, "Neumann: expected order to be >= 1, got 0"),
     (lambda: Neumann(order=2.0), TypeError, "order to be an integer, got float"),  # type: ignore[arg-type]
@@ -126,6 +127,7 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: BoundaryConditions(up=Dirichlet()), TypeError, "an edge among left, .*got 'up'"),
     (lambda: BoundaryConditions(left=1.0), TypeError, "left to be Dirichlet.*got float"),  # type: ignore[arg-type]
     (lambda: BoundaryConditions(extent=0.0), ValueError, "extent to be positive"),
+    (lambda: BoundaryConditions(extent="1"), TypeError, "extent to be a number or one per axis"),  # type: ignore[arg-type]
     (
         lambda: BoundaryConditions(left=Dirichlet(lambda t: t)).values(),
         ValueError,
@@ -158,6 +160,26 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: boundary_values(BoundaryConditions(top=Dirichlet(0)), None, U, n_axes=1),
         ValueError,
         "at least 2 space axes for edge 'top', got 1",
+    ),
+    (
+        lambda: boundary_values(LEFT, torch.ones(2), U, n_axes=1),  # type: ignore[arg-type]
+        TypeError,
+        "values by edge, as in .*, got Tensor",
+    ),
+    (
+        lambda: boundary_values(LEFT, {"left": float("nan")}, U, n_axes=1),
+        ValueError,
+        "edge 'left' to be finite, got nan",
+    ),
+    (
+        lambda: boundary_values(LEFT, {"left": torch.ones(1) * 1j}, U, n_axes=1),
+        TypeError,
+        "edge 'left' to be a real dense tensor, got torch.complex64",
+    ),
+    (
+        lambda: boundary_values(LEFT, {"left": U.numpy()}, U, n_axes=1),  # type: ignore[dict-item]
+        TypeError,
+        "a torch.Tensor, got ndarray; torch.as_tensor makes one",
     ),
     (lambda: derivative_weights([0.0, 0.0], 0.0), ValueError, "distinct points"),
     (lambda: derivative_weights([0.0], 0.0), ValueError, "more than 1 points"),

@@ -170,6 +170,21 @@ def test_enforcement_is_differentiable_in_field_and_data() -> None:
     assert torch.autograd.gradgradcheck(run, (u, *g))
 
 
+@pytest.mark.parametrize("corner", ["priority", "solve"])
+def test_a_box_changes_over_time_as_at_every_time(corner: str) -> None:
+    case = CASES["all kinds in 3-D"]
+    times = 4
+    u = torch.randn(3, 2, *case.sizes, times, dtype=F64)
+    values = {
+        e: torch.randn(*v.shape, times, dtype=F64)[:1] if e == "left" else v.unsqueeze(-1)
+        for e, v in case.values(F64).items()
+    }
+    found = enforce(u, case.bc, values, corner=corner)
+    for t in range(times):
+        now = {e: v[..., t if v.shape[-1] == times else 0] for e, v in values.items()}
+        assert torch.equal(found[..., t], enforce(u[..., t], case.bc, now, corner=corner))
+
+
 U = torch.zeros(2, 1, 8)
 BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
@@ -211,6 +226,21 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: enforce(U, BoundaryConditions(left=Neumann(0.0)), grid=-torch.arange(8.0)),
         ValueError,
         "grid points .* that ascend",
+    ),
+    (
+        lambda: enforce(U, BoundaryConditions(left=Neumann(0.0)), grid=[0.0, 1.0]),  # type: ignore[list-item]
+        TypeError,
+        "grid to be a torch.Tensor or one per axis, got float",
+    ),
+    (
+        lambda: enforce(U[..., :1], BoundaryConditions(left=Periodic(), right=Periodic())),
+        ValueError,
+        "at least 2 points along the axis of edge 'left', got 1",
+    ),
+    (
+        lambda: enforce(U, Dirichlet(0.0)),  # type: ignore[arg-type]
+        TypeError,
+        "bc to be BoundaryConditions, got Dirichlet; name the edge",
     ),
 ]
 

@@ -164,7 +164,11 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
         ValueError,
         "kernel to be one of .*got 'gauss'",
     ),
-    (lambda: condition_on_boundary(U, BC, length=-1.0), ValueError, "length to be > 0, got -1.0"),
+    (
+        lambda: condition_on_boundary(U, BC, length=-1.0),
+        ValueError,
+        "length to be positive and finite, got -1.0",
+    ),
     (
         lambda: condition_on_boundary(
             U[..., None], BoundaryConditions(left=Dirichlet(0.0), top=Dirichlet(0.0)), length=()

@@ -78,6 +78,11 @@ def test_contradictory_corners_are_refused_by_conserve() -> None:
     assert float(px.conserve(field, agreed).mean.reshape(9, 9)[0, 0]) == pytest.approx(2.0)
 
 
+def test_given_values_win_over_functions_of_time() -> None:
+    law = boundary(X, BoundaryConditions(left=Dirichlet(lambda t: t)), {"left": 2.0})
+    assert law.target.tolist() == [2.0]
+
+
 BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: boundary(X, BoundaryConditions()), ValueError, "at least one edge"),
     (
@@ -106,6 +111,21 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
         lambda: boundary(X, BoundaryConditions(left=Dirichlet(0.0)), {"up": 1.0}),
         TypeError,
         "an edge among",
+    ),
+    (
+        lambda: boundary(X, Dirichlet(0.0)),  # type: ignore[arg-type]
+        TypeError,
+        "bc to be BoundaryConditions, got Dirichlet",
+    ),
+    (
+        lambda: boundary(X, BoundaryConditions(left=Dirichlet()), {"left": True}),
+        TypeError,
+        "edge 'left' to be a number or a torch.Tensor, got bool",
+    ),
+    (
+        lambda: boundary(X, BoundaryConditions(left=Dirichlet(lambda t: t))),
+        ValueError,
+        "a value for edge 'left', got a function of time; give values",
     ),
 ]
 

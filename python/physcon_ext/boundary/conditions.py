@@ -317,6 +317,15 @@ class BoundaryConditions:
         return found
 
 
+def check_conditions(bc: object, who: str, name: str = "bc") -> None:
+    """Raise unless a user gave conditions by edge."""
+    if not isinstance(bc, BoundaryConditions):
+        raise TypeError(
+            f"{who}: expected {name} to be BoundaryConditions, got {type(bc).__name__}; "
+            f"name the edge of a condition, as in BoundaryConditions(left=Dirichlet())"
+        )
+
+
 def edge_name(name: str, who: str) -> str:
     """Return the name of an edge given under either of its names."""
     edge = _ALIASES.get(name, name)
@@ -409,13 +418,23 @@ def _edge_tensor(edge: str, value: Data, like: Tensor, n_axes: int, who: str) ->
     if isinstance(value, bool) or not isinstance(value, (Tensor, int, float)):
         raise TypeError(
             f"{who}: expected the value of edge '{edge}' to be a number or a torch.Tensor, "
-            f"got {type(value).__name__}"
+            f"got {type(value).__name__}; torch.as_tensor makes one of arrays and lists"
         )
     if not isinstance(value, Tensor):
+        if not math.isfinite(value):
+            raise ValueError(
+                f"{who}: expected the value of edge '{edge}' to be finite, got {value}"
+            )
         return torch.full((1,) * len(shape), value, dtype=like.dtype, device=like.device)
+    if value.is_complex() or value.layout != torch.strided:
+        raise TypeError(
+            f"{who}: expected the value of edge '{edge}' to be a real dense tensor, "
+            f"got {value.dtype} with layout {value.layout}"
+        )
     if value.device != like.device:
         raise ValueError(
-            f"{who}: expected the value of edge '{edge}' on {like.device}, got {value.device}"
+            f"{who}: expected the value of edge '{edge}' on {like.device}, got {value.device}; "
+            f"move it with .to, also if it is part of a condition"
         )
     if value.ndim > len(shape) or common_shape(value.shape, shape) != shape:
         raise ValueError(
@@ -428,6 +447,10 @@ def _edge_tensor(edge: str, value: Data, like: Tensor, n_axes: int, who: str) ->
 
 def by_edge(bc: BoundaryConditions, values: BoundaryValues, who: str) -> dict[str, Data]:
     """Return values under the first names of their edges; raise for edges that take none."""
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"{who}: expected values by edge, as in {{'left': 0.0}}, got {type(values).__name__}"
+        )
     given: dict[str, Data] = {}
     for name, value in values.items():
         edge = edge_name(name, who)
@@ -480,7 +503,12 @@ def _check_order(condition: Condition, order: int) -> None:
 
 
 def _lengths(extent: float | Sequence[float]) -> tuple[float, ...]:
-    numbers = (extent,) if isinstance(extent, (int, float)) else tuple(extent)
+    numbers = tuple(extent) if isinstance(extent, (tuple, list)) else (extent,)
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            raise TypeError(
+                f"{_WHO}: expected extent to be a number or one per axis, got {extent!r}"
+            )
     lengths = tuple(float(n) for n in numbers)
     if not lengths or not all(math.isfinite(n) and n > 0 for n in lengths):
         raise ValueError(f"{_WHO}: expected extent to be positive and finite, got {extent}")

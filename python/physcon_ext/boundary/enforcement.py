@@ -23,6 +23,7 @@ from physcon_ext.boundary.conditions import (
     Robin,
     axis_of,
     boundary_values,
+    check_conditions,
     edge_name,
     is_upper,
 )
@@ -107,6 +108,17 @@ def boundary_rules(
                 f"{who}: expected a field with at least {axis + 1} space axes for edge '{edge}', "
                 f"got {len(sizes)}"
             )
+        own = points[axis]
+        if own is not None and own.shape != (sizes[axis],):
+            raise ValueError(
+                f"{who}: expected {sizes[axis]} grid points along the axis of edge '{edge}', "
+                f"got shape {tuple(own.shape)}"
+            )
+        if sizes[axis] < 2:
+            raise ValueError(
+                f"{who}: expected at least 2 points along the axis of edge '{edge}', "
+                f"got {sizes[axis]}"
+            )
         if condition is None or isinstance(condition, Periodic):
             continue
         order = _order(condition)
@@ -116,12 +128,6 @@ def boundary_rules(
             raise ValueError(
                 f"{who}: expected at least {order + sizes[axis] - room} points along the axis of "
                 f"edge '{edge}' for a stencil of order {order}, got {sizes[axis]}"
-            )
-        own = points[axis]
-        if own is not None and own.shape != (sizes[axis],):
-            raise ValueError(
-                f"{who}: expected {sizes[axis]} grid points along the axis of edge '{edge}', "
-                f"got shape {tuple(own.shape)}"
             )
         if order == 0:
             slope: tuple[float, ...] = (0.0,)
@@ -301,6 +307,7 @@ class _Task:
 
 def field_axes(bc: BoundaryConditions, u: Tensor, who: str, n_axes: int | None = None) -> int:
     """Return the number of trailing axes: all but batch and channels unless it is given."""
+    check_conditions(bc, who)
     if not isinstance(u, Tensor):
         raise TypeError(f"{who}: expected a torch.Tensor, got {type(u).__name__}")
     if not u.is_floating_point():
@@ -309,7 +316,8 @@ def field_axes(bc: BoundaryConditions, u: Tensor, who: str, n_axes: int | None =
     if dims < max(bc.n_axes, 1):
         raise ValueError(
             f"{who}: expected a field (batch, channels, *space) with at least "
-            f"{max(bc.n_axes, 1)} space axes for {bc}, got shape {tuple(u.shape)}"
+            f"{max(bc.n_axes, 1)} space axes for {bc}, got shape {tuple(u.shape)}; u.unsqueeze(1) "
+            f"has a channel axis"
         )
     return dims
 
@@ -346,7 +354,15 @@ def _assign(task: _Task, u: Tensor, order: Sequence[str]) -> Tensor:
 
 
 def _assign_run(task: _Task, u: Tensor, run: Sequence[str]) -> Tensor:
-    return assign_faces(u, *_faces(task, run))
+    values, stencils = _faces(task, run)
+    if task.dims <= 3:
+        return assign_faces(u, values, stencils)
+    # Axes beyond those of space have no conditions and go with the batch.
+    further = range(3 - task.dims, 0)
+    before = range(u.ndim - task.dims - 1, u.ndim - 4)
+    moved = [v if v is None else v.movedim(tuple(further), tuple(before)) for v in values[:3]]
+    fixed = assign_faces(u.movedim(tuple(further), tuple(before)), moved, stencils[:3])
+    return fixed.movedim(tuple(before), tuple(further))
 
 
 def _faces(task: _Task, run: Sequence[str]) -> tuple[list[Tensor | None], list[Tensor | None]]:
@@ -399,6 +415,11 @@ def _assign_periodic(task: _Task, u: Tensor, low: str) -> Tensor:
 def _sequence(bc: BoundaryConditions, corner: Corner) -> list[str]:
     """Return the edges in the order in which they are assigned."""
     if not isinstance(corner, str):
+        if not isinstance(corner, Sequence):
+            raise TypeError(
+                f"{_WHO}: expected corner to be a word or a list of edges, "
+                f"got {type(corner).__name__}"
+            )
         named = [edge_name(edge, _WHO) for edge in corner]
         if sorted(named) != sorted(bc.edges):
             raise ValueError(
@@ -412,6 +433,12 @@ def _sequence(bc: BoundaryConditions, corner: Corner) -> list[str]:
             f"got {corner!r}"
         )
     return sorted(bc.edges, key=lambda edge: (_rank(bc[edge]), EDGES.index(edge)))
+
+
+def check_corner(bc: BoundaryConditions, corner: Corner) -> None:
+    """Raise unless `enforce` knows the rule."""
+    if corner not in ("average", "solve"):
+        _sequence(bc, corner)
 
 
 def _rank(condition: Condition | None) -> int:
@@ -493,11 +520,16 @@ def _rule(edge: str, condition: Condition, slope: tuple[float, ...], who: str) -
 def axis_points(grid: Grid, dims: int, who: str) -> list[Tensor | None]:
     """Return the points of every axis, None where the spacing is uniform."""
     given = [grid] if grid is None or isinstance(grid, Tensor) else list(grid)
-    if len(given) > dims:
-        raise ValueError(f"{who}: expected at most {dims} axes in grid, got {len(given)}")
     for points in given:
+        if points is not None and not isinstance(points, Tensor):
+            raise TypeError(
+                f"{who}: expected grid to be a torch.Tensor or one per axis, "
+                f"got {type(points).__name__}"
+            )
         if points is not None and (points.ndim != 1 or bool((points.diff() <= 0).any())):
             raise ValueError(
                 f"{who}: expected grid points (n,) that ascend, got shape {tuple(points.shape)}"
             )
+    if len(given) > dims:
+        raise ValueError(f"{who}: expected at most {dims} axes in grid, got {len(given)}")
     return [*given, *[None] * (dims - len(given))]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -51,28 +52,45 @@ def axis_periods(
 
     Raises:
         TypeError: If a period is not a number.
-        ValueError: If the number of periods does not fit or one is less than the axis.
+        ValueError: If the number of periods does not fit, one is less than the axis, or there are
+            more modes than it resolves.
     """
-    several = isinstance(period, Sequence)
-    given = list(period) if isinstance(period, Sequence) else [period] * len(sizes)
-    if len(given) != len(sizes):
-        raise ValueError(f"{who}: expected {len(sizes)} periods, got {len(given)}")
+    given = check_period(period, len(sizes), who=who)
     found: list[float] = []
     for axis, (own, n, m, extend) in enumerate(zip(given, sizes, modes, extended, strict=True)):
-        place = f"period[{axis}]" if several else "period"
-        if own is None:
-            found.append(extended_period(n, m) if extend else n)
-        elif isinstance(own, bool) or not isinstance(own, (int, float)):
-            raise TypeError(f"{who}: expected {place} to be a number, got {type(own).__name__}")
-        elif isinstance(own, int) and own < n:
+        if isinstance(own, int) and own < n:
             raise ValueError(
-                f"{who}: expected {place} to be at least the {n} points of axis {axis}, got {own}; "
+                f"{who}: expected period to be at least the {n} points of axis {axis}, got {own}; "
                 f"a ratio to the length of the domain is a float"
             )
-        elif isinstance(own, float) and not own >= 1.0:
+        if own is None:
+            points: float = extended_period(n, m) if extend else n
+        else:
+            points = own if isinstance(own, int) else max(n, round(own * (n - 1)))
+        most = points // 2 + (axis == len(sizes) - 1)
+        if m > most:
+            raise ValueError(
+                f"{who}: expected at most {most} modes along axis {axis} with {n} points and "
+                f"period {points}, got {m}; take fewer modes or more points"
+            )
+        found.append(points)
+    return found
+
+
+def check_period(period: Period, axes: int, *, who: str) -> list[float | None]:
+    """Return what was given for each axis; raise for what no grid can take."""
+    several = isinstance(period, Sequence)
+    given = list(period) if isinstance(period, Sequence) else [period] * axes
+    if len(given) != axes:
+        raise ValueError(
+            f"{who}: expected period to be a number or one for each of {axes} axes, got {period!r}"
+        )
+    for axis, own in enumerate(given):
+        place = f"period[{axis}]" if several else "period"
+        if own is not None and (isinstance(own, bool) or not isinstance(own, (int, float))):
+            raise TypeError(f"{who}: expected {place} to be a number, got {type(own).__name__}")
+        if own is not None and not 1.0 <= own < math.inf:
             raise ValueError(
                 f"{who}: expected {place} to be a ratio >= 1 or a number of points, got {own}"
             )
-        else:
-            found.append(own if isinstance(own, int) else max(n, round(own * (n - 1))))
-    return found
+    return given

@@ -39,6 +39,8 @@ _WHO = "boundary_spectral_conv"
 
 def check_published(bc: BoundaryConditions, dims: int, quirks: Collection[str] | None) -> set[str]:
     """Return the quirks in force; raise for conditions that have no published program."""
+    if isinstance(quirks, str):
+        raise TypeError(f"{_WHO}: expected quirks to be a set of names, got {quirks!r}")
     chosen = set(DEFAULT_QUIRKS if quirks is None else quirks)
     unknown = sorted(chosen - set(QUIRKS))
     if unknown:

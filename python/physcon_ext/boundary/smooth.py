@@ -14,6 +14,7 @@ the residuals (W. J. Gordon, 1971) with the columns of ``K B^T`` as blending fun
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
@@ -173,9 +174,18 @@ def axis_lengths(length: Length, bc: BoundaryConditions, dims: int) -> list[floa
             f"{_WHO}: expected one length or one for each of {bc.n_axes} axes, got {len(given)}"
         )
     for one in given:
-        if not isinstance(one, Tensor) and not one > 0:
-            raise ValueError(f"{_WHO}: expected length to be > 0, got {one}")
+        check_length(one, _WHO)
     return given * dims if len(given) == 1 else [*given, *[1.0] * (dims - len(given))]
+
+
+def check_length(length: object, who: str) -> None:
+    """Raise unless a correlation length is a tensor or a positive finite number."""
+    if isinstance(length, Tensor):
+        return
+    if isinstance(length, bool) or not isinstance(length, (int, float)):
+        raise TypeError(f"{who}: expected length to be a number, got {type(length).__name__}")
+    if not 0.0 < length < math.inf:
+        raise ValueError(f"{who}: expected length to be positive and finite, got {length}")
 
 
 def supports(rules: Sequence[Rule]) -> list[tuple[list[int], tuple[float, ...]]]:

@@ -12,8 +12,10 @@ from torch import Tensor
 from physcon_ext.boundary.conditions import (
     BoundaryConditions,
     Outflow,
+    Value,
     axis_of,
     by_edge,
+    check_conditions,
     is_upper,
 )
 from physcon_ext.boundary.enforcement import Rule, boundary_rules
@@ -73,6 +75,7 @@ def boundary(
         >>> law.names
         ('left', 'right')
     """
+    check_conditions(bc, _WHO)
     axes = [x] if isinstance(x, Tensor) else list(x)
     for k, points in enumerate(axes):
         check_dtype(_WHO, f"x[{k}]", points, like=axes[0], like_name="x[0]")
@@ -85,7 +88,7 @@ def boundary(
         raise ValueError(f"{_WHO}: expected at least one edge with a condition, got none")
     sizes = [len(points) for points in axes]
     rules = boundary_rules(bc, sizes, axes, who=_WHO)
-    given = {**bc.values(), **by_edge(bc, values or {}, _WHO)}
+    given = by_edge(bc, values or {}, _WHO)
     rows, targets, names = [], [], []
     for edge in bc.edges:
         rule = rules.get(edge)
@@ -95,7 +98,7 @@ def boundary(
         rows.append(_face_rows([rule] if rule else [], sizes, axis, axes[0]))
         shape = sizes[:axis] + sizes[axis + 1 :]
         zero = rule is None or isinstance(bc[edge], Outflow)
-        value = 0.0 if zero else given.get(edge)
+        value = 0.0 if zero else given.get(edge, getattr(bc[edge], "value", None))
         targets.append(_target(edge, value, shape, axes[0]) * (rule.sign if rule else 1.0))
         count = math.prod(shape)
         names += [edge] if count == 1 else [f"{edge}[{k}]" for k in range(count)]
@@ -115,10 +118,16 @@ def _face_rows(rules: Sequence[Rule], sizes: Sequence[int], axis: int, like: Ten
     )
 
 
-def _target(edge: str, value: float | Tensor | None, shape: Sequence[int], like: Tensor) -> Tensor:
+def _target(edge: str, value: Value | None, shape: Sequence[int], like: Tensor) -> Tensor:
     """Return the data of an edge, ``(*batch, points)``."""
-    if value is None:
-        raise ValueError(f"{_WHO}: expected a value for edge '{edge}', got none")
+    if value is None or callable(value):
+        kind = "none" if value is None else "a function of time"
+        raise ValueError(f"{_WHO}: expected a value for edge '{edge}', got {kind}; give values")
+    if isinstance(value, bool) or not isinstance(value, (Tensor, int, float)):
+        raise TypeError(
+            f"{_WHO}: expected the value of edge '{edge}' to be a number or a torch.Tensor, "
+            f"got {type(value).__name__}"
+        )
     if not isinstance(value, Tensor):
         value = torch.full((), float(value), dtype=like.dtype, device=like.device)
     check_dtype(_WHO, f"the value of edge '{edge}'", value, like=like, like_name="x")
