@@ -228,7 +228,7 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: spectral_conv(X, W.double()), TypeError, "same dtype"),
     (lambda: spectral_conv(X, W, period=8), ValueError, "at least the 16 points of axis 0, got 8"),
     (lambda: spectral_conv(X, W, period=0.5), ValueError, "a ratio >= 1"),
-    (lambda: spectral_conv(X, W, period=(2.0, 2.0)), ValueError, "1 periods, got 2"),
+    (lambda: spectral_conv(X, W, period=(2.0, 2.0)), ValueError, "one for each of 1 axes, got"),
     (lambda: spectral_conv(X, W, period="2"), TypeError, "to be a number, got str"),  # type: ignore[arg-type]
     (
         lambda: boundary_spectral_conv(X, W, BOTH, ZERO, correction="hard"),  # type: ignore[arg-type]
@@ -243,13 +243,40 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: boundary_spectral_conv(X, W, BOTH, ZERO, ridge=-1.0),
         ValueError,
-        "ridge to be >= 0, got -1.0",
+        "ridge to be >= 0 and finite, got -1.0",
     ),
     (
         lambda: boundary_spectral_conv(X, W, BOTH, {"left": 0.0}),
         ValueError,
         "a value for edge 'right'",
     ),
+    (
+        lambda: boundary_spectral_conv(X, W, None, ZERO),  # type: ignore[arg-type]
+        TypeError,
+        "bc to be BoundaryConditions, got NoneType",
+    ),
+    (
+        lambda: boundary_spectral_conv(X[0], W, BOTH, ZERO),
+        ValueError,
+        r"x to have shape \(batch, 2, N_1..N_1\) .*got \(2, 16\); join or add batch axes",
+    ),
+    (
+        lambda: boundary_spectral_conv(X, W.repeat(4, 1, 1, 1), BOTH, ZERO),
+        ValueError,
+        "at most 9 modes along axis 0 with 16 points and period 17, got 16; take fewer",
+    ),
+    (
+        lambda: boundary_spectral_conv(X.to_sparse(), W, BOTH, ZERO),
+        TypeError,
+        "x to be a dense tensor",
+    ),
+    (
+        lambda: boundary_spectral_conv(X, W, BOTH, ZERO, correction="published", quirks="clamps"),
+        TypeError,
+        "quirks to be a set of names, got 'clamps'",
+    ),
+    (lambda: spectral_conv(X, W, period=float("inf")), ValueError, "a ratio >= 1 .*, got inf"),
+    (lambda: correction_gains(W, BOTH, [16, 16]), ValueError, "sizes to have 1 entries"),
 ]
 
 

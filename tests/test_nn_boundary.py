@@ -7,6 +7,7 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -203,6 +204,29 @@ def test_gains_are_cached_per_version_of_the_weights(monkeypatch: pytest.MonkeyP
     assert len(calls) == 7  # gradients flow: made anew
 
 
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gains_follow_changes_that_autograd_does_not_count(
+    dtype: torch.dtype, aligned: bool
+) -> None:
+    """Averages of weights are often written through ``.data``."""
+    layer = SpectralConv(2, 2, (4,), boundary=BOTH, dtype=dtype).requires_grad_(False)
+    if not aligned:  # a part of one long vector, as some optimisers keep parameters
+        layer.weight.data = torch.randn(33, dtype=dtype)[1:].view(4, 2, 2, 2)
+    x, values = torch.randn(1, 2, 16, dtype=dtype), {"left": 0.0, "right": 0.0}
+    layer(x, values)
+    changes: list[Callable[[], object]] = [
+        lambda: layer.weight.data.mul_(0.5),
+        lambda: layer.weight.data[3, 1, 0].add_(1e-3),
+        lambda: layer.weight.numpy().fill(0.25),
+    ]
+    for change in changes:
+        change()
+        fresh = SpectralConv(2, 2, (4,), boundary=BOTH, dtype=dtype)
+        fresh.load_state_dict(layer.state_dict())
+        assert torch.equal(layer(x, values), fresh(x, values))
+
+
 def original_fno_layer(x: Tensor, *weights: Tensor) -> Tensor:
     """Blocks of non-negative and negative wavenumbers, as the first programs stored them."""
     dims = x.ndim - 2
@@ -258,6 +282,51 @@ def test_output_channels_can_have_different_conditions() -> None:
     assert torch.equal(out[:, 1:], enforce(u[:, 1:], second))
 
 
+class Several(nn.Module):
+    """A model that returns a field and something else."""
+
+    def __init__(self, container: Callable[[Tensor, Tensor], object]) -> None:
+        super().__init__()
+        self.container = container
+
+    def forward(self, u: Tensor) -> object:
+        return self.container(u, u.exp())
+
+
+class Pair(NamedTuple):
+    mean: Tensor
+    variance: Tensor
+
+
+@pytest.mark.parametrize(
+    "container,place,other",
+    [
+        (lambda a, b: (a, b), 0, 1),
+        (lambda a, b: [b, a], -1, 0),
+        (Pair, 0, 1),
+        (lambda a, b: {"mean": a, "rest": b}, "mean", "rest"),
+    ],
+    ids=["tuple", "list", "named tuple", "dictionary"],
+)
+def test_one_of_several_outputs_can_be_the_field(
+    container: Callable[[Tensor, Tensor], object], place: int | str, other: int | str
+) -> None:
+    bc = BoundaryConditions(left=Dirichlet(1.0))
+    u = torch.randn(3, 2, 10)
+    given: Any = container(u, u.exp())
+    found = BoundaryEnforced(Several(container), bc, "overwrite", output=place)(u)
+    assert type(found) is type(given) and len(found) == 2
+    assert torch.equal(found[place], enforce(u, bc)) and torch.equal(found[other], given[other])
+
+
+def test_channels_can_be_counted_from_the_last() -> None:
+    bc = BoundaryConditions(left=Dirichlet(1.0))
+    u = torch.randn(3, 4, 10)
+    found = BoundaryEnforced(nn.Identity(), bc, "overwrite", channels=[-1, 0])(u)
+    assert torch.equal(found[:, [0, 3]], enforce(u[:, [0, 3]], bc))
+    assert torch.equal(found[:, 1:3], u[:, 1:3])
+
+
 def test_wrapped_models_see_the_data_when_asked() -> None:
     net = FNO((4,), 1, 1, 8, n_layers=1, boundary=BOTH, correction="none")
     wrapped = BoundaryEnforced(net, BOTH, "overwrite", pass_values=True)
@@ -272,6 +341,10 @@ def test_lengths_can_be_learned() -> None:
     assert fixed.log_length is not None
     assert float(fixed.log_length.exp()) == pytest.approx(0.3)
     assert list(BoundaryLayer(BOTH, "overwrite").parameters()) == []
+    with torch.device("meta"):
+        later = BoundaryLayer(BOTH, length=0.3)
+    later.to_empty(device="cpu").reset_parameters()
+    assert torch.equal(later.log_length, fixed.log_length)  # type: ignore[arg-type]
     u = torch.zeros(1, 1, 33)
     layer(u, {"left": 1.0, "right": 0.0}).sum().backward()
     assert layer.log_length is not None and layer.log_length.grad is not None
@@ -298,6 +371,51 @@ def test_models_compile_into_one_graph(correction: px.functional.Correction) -> 
     x, values = torch.randn(2, 1, 16), {"left": torch.randn(2, 1), "right": torch.randn(2, 1)}
     compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x, values), net(x, values))
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("correction", [*CORRECTIONS, "none"])
+def test_one_graph_serves_all_batches(correction: px.functional.Correction) -> None:
+    bc = CASES["value and slope"].bc
+    net = FNO((4,), 1, 1, 4, n_layers=1, boundary=bc, correction=correction).eval()
+
+    def inputs(batch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return torch.randn(batch, 1, 16), {e: torch.randn(batch, 1) for e in bc.edges}
+
+    graphs = []
+
+    def backend(module: torch.fx.GraphModule, _: list[Tensor]) -> object:
+        graphs.append(module)
+        return module
+
+    torch._dynamo.reset()
+    compiled = torch.compile(net, fullgraph=True, dynamic=True, backend=backend)
+    batch = {0: torch.export.Dim("batch", min=2, max=64)}
+    exported = torch.export.export(
+        net, inputs(3), dynamic_shapes=(batch, dict.fromkeys(bc.edges, batch)), strict=False
+    ).module()
+    for size in (5, 7, 9):
+        given = inputs(size)
+        torch.testing.assert_close(compiled(*given), net(*given))
+        torch.testing.assert_close(exported(*given), net(*given))
+    assert len(graphs) == 1
+    torch._dynamo.reset()
+
+
+def test_one_graph_of_a_plain_operator_serves_all_grids() -> None:
+    graphs = []
+
+    def backend(module: torch.fx.GraphModule, _: list[Tensor]) -> object:
+        graphs.append(module)
+        return module
+
+    torch._dynamo.reset()
+    net = FNO((4,), 1, 1, 4, n_layers=1)
+    compiled = torch.compile(net, fullgraph=True, dynamic=True, backend=backend)
+    for points in (20, 21, 33):
+        x = torch.randn(3, 1, points)
+        torch.testing.assert_close(compiled(x), net(x))
+    assert len(graphs) == 1
     torch._dynamo.reset()
 
 
@@ -362,7 +480,66 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
     (
         lambda: BoundaryEnforced(nn.LSTM(1, 1), BOTH)(torch.zeros(2, 3, 1)),
         TypeError,
-        "the model to return a torch.Tensor, got tuple",
+        "the model to return a torch.Tensor, got tuple; of several outputs choose one",
+    ),
+    (
+        lambda: BoundaryEnforced(nn.Identity(), BOTH, output="mean")(torch.zeros(2, 1, 9)),
+        ValueError,
+        "something with an entry 'mean', got Tensor",
+    ),
+    (
+        lambda: BoundaryEnforced(nn.Identity(), BOTH, channels=[1, 1]),
+        ValueError,
+        r"channels to be at least one, each once, got \[1, 1\]",
+    ),
+    (
+        lambda: BoundaryEnforced(nn.Identity(), BOTH, channels=[2])(torch.zeros(2, 2, 9)),
+        ValueError,
+        r"channels among the 2 of the output, got \[2\]",
+    ),
+    (lambda: BoundaryLayer(BOTH, length=float("inf")), ValueError, "length to be positive"),
+    (lambda: BoundaryLayer(BOTH, corner="first"), ValueError, "corner to be 'priority'"),
+    (lambda: BoundaryLayer(Dirichlet()), TypeError, "bc to be BoundaryConditions, got Dirichlet"),  # type: ignore[arg-type]
+    (lambda: SpectralConv(1, 1, (4.0,)), TypeError, r"n_modes to be integers, got \(4.0,\)"),  # type: ignore[arg-type]
+    (lambda: SpectralConv(1, 1, (4,), dtype=torch.float16), TypeError, "dtype to be float32 or"),
+    (lambda: SpectralConv(1, 1, (4,), period=-1.0), ValueError, "a ratio >= 1 .*, got -1.0"),
+    (lambda: SpectralConv(1, 1, (4,), ridge=-1.0), ValueError, "ridge to be >= 0"),
+    (
+        lambda: SpectralConv(1, 1, (4,), boundary=Dirichlet()),  # type: ignore[arg-type]
+        TypeError,
+        "boundary to be BoundaryConditions, got Dirichlet",
+    ),
+    (
+        lambda: SpectralConv(1, 1, (4,), boundary=BoundaryConditions(top=Dirichlet())),
+        ValueError,
+        "boundary to have conditions on 1 axes like n_modes",
+    ),
+    (
+        lambda: SpectralConv(1, 1, (4,))(torch.zeros(2, 1, 16), {"left": 0.0}),
+        ValueError,
+        "'left', which has no condition",
+    ),
+    (lambda: FNO((4,) * 4, 1, 1, 8), ValueError, "n_modes to be 1 to 3 positive numbers"),
+    (lambda: FNO((4,), 1, 1, 0), ValueError, "hidden_channels to be positive, got 0"),
+    (
+        lambda: FNO((4,), 1, 1, 8, lifting_channel_ratio=-1),
+        ValueError,
+        "lifting_channel_ratio to be >= 0, got -1",
+    ),
+    (
+        lambda: FNO((4,), 1, 1, 8)(torch.zeros(2, 1, 16, dtype=torch.float64)),
+        TypeError,
+        "x to be torch.float32 like the parameters, got torch.float64",
+    ),
+    (
+        lambda: FNO((4,), 1, 1, 8)(torch.zeros(2, 1, 16), grid=torch.arange(9.0)),
+        ValueError,
+        "16 grid points along axis 0",
+    ),
+    (
+        lambda: FNO((4,), 1, 1, 8)(torch.zeros(2, 1, 16), {"left": 0.0}),
+        ValueError,
+        "'left', which has no condition",
     ),
 ]
 

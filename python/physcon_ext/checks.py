@@ -26,10 +26,14 @@ def common_shape(*shapes: Sequence[int]) -> torch.Size | None:
     rank = max([0, *(len(s) for s in shapes)])
     common = []
     for place in range(-rank, 0):
-        sizes = {s[place] for s in shapes if len(s) >= -place} - {1}
-        if len(sizes) > 1:
-            return None
-        common.append(sizes.pop() if sizes else 1)
+        size = 1
+        for other in (s[place] for s in shapes if len(s) >= -place):
+            # Comparisons alone: sizes of a traced graph are symbols, which no set takes.
+            if size == 1:
+                size = other
+            elif other not in (size, 1):
+                return None
+        common.append(size)
     return torch.Size(common)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
@@ -12,7 +13,11 @@ from torch import Tensor
 
 from physcon_ext import ops
 from physcon_ext.boundary import published
-from physcon_ext.boundary.conditions import BoundaryConditions, BoundaryValues
+from physcon_ext.boundary.conditions import (
+    BoundaryConditions,
+    BoundaryValues,
+    check_conditions,
+)
 from physcon_ext.boundary.enforcement import (
     Corner,
     Grid,
@@ -79,6 +84,8 @@ def spectral_conv(x: Tensor, weight: Tensor, *, period: Period = None) -> Tensor
         tensor([[[3., 3., 3., 3.]]])
     """
     dims, sizes = _check(x, weight, "spectral_conv")
+    if period is None:  # sizes may be symbols, and stay what they are
+        return ops.spectral_conv(x, weight)
     periods = axis_periods(period, sizes, _modes(weight), [False] * dims, who="spectral_conv")
     return ops.spectral_conv(x, weight, period=periods)
 
@@ -158,7 +165,13 @@ def boundary_spectral_conv(
         tensor([2., 2., 2.])
     """
     who = "boundary_spectral_conv"
+    check_conditions(bc, who)
     dims, sizes = _check(x, weight, who)
+    if x.ndim != dims + 2:
+        raise ValueError(
+            f"{who}: expected x to have shape (batch, {weight.shape[-3]}, N_1..N_{dims}) for "
+            f"weight {tuple(weight.shape)}, got {tuple(x.shape)}; join or add batch axes"
+        )
     if correction not in get_args(Correction):
         raise ValueError(
             f"{who}: expected correction to be one of {get_args(Correction)}, got {correction!r}"
@@ -260,6 +273,12 @@ def correction_gains(
         torch.Size([1, 12, 6, 1])
     """
     who, dims = "correction_gains", weight.ndim - 3
+    check_conditions(bc, who)
+    if len(sizes) != dims:
+        raise ValueError(
+            f"{who}: expected sizes to have {dims} entries for weight {tuple(weight.shape)}, "
+            f"got {tuple(sizes)}"
+        )
     none: list[Tensor | None] = [None] * dims
     if correction not in ("exact", "published"):
         return none
@@ -272,13 +291,7 @@ def correction_gains(
     if not exact:
         chosen = published.check_published(bc, dims, quirks)
         return published.published_gains(weight, bc, sizes=inner, period=periods, quirks=chosen)
-    if not ridge >= 0.0:
-        raise ValueError(f"{who}: expected ridge to be >= 0, got {ridge}")
-    if target not in get_args(Target) or pivot not in get_args(Pivot):
-        raise ValueError(
-            f"{who}: expected target among {get_args(Target)} and pivot among {get_args(Pivot)}, "
-            f"got {target!r} and {pivot!r}"
-        )
+    check_elimination(ridge, target, pivot, who)
     gains = none
     for axis in range(dims):
         low, high = (condition is not None for condition in bc.axis(axis))
@@ -295,6 +308,17 @@ def correction_gains(
                 response, ends=(low, high), target=target, ridge=ridge, skip=skip
             )
     return gains
+
+
+def check_elimination(ridge: float, target: Target, pivot: Pivot, who: str) -> None:
+    """Raise unless these are options of the ``"exact"`` correction."""
+    if not 0.0 <= ridge < math.inf:
+        raise ValueError(f"{who}: expected ridge to be >= 0 and finite, got {ridge}")
+    if target not in get_args(Target) or pivot not in get_args(Pivot):
+        raise ValueError(
+            f"{who}: expected target among {get_args(Target)} and pivot among {get_args(Pivot)}, "
+            f"got {target!r} and {pivot!r}"
+        )
 
 
 @dataclass(frozen=True)
@@ -335,6 +359,7 @@ def correction_diagnostics(
         >>> bool(found.condition[0] < 2)
         True
     """
+    check_conditions(bc, "correction_diagnostics")
     dims, sizes = _check(x, weight, "correction_diagnostics")
     native = [bc.is_periodic(axis) for axis in range(dims)]
     inner = [n - 1 if whole else n for n, whole in zip(sizes, native, strict=True)]
@@ -372,11 +397,13 @@ def _check(x: Tensor, weight: Tensor, who: str) -> tuple[int, list[int]]:
             raise TypeError(
                 f"{who}: expected {name} to be a torch.Tensor, got {type(value).__name__}"
             )
+        if value.layout != torch.strided:
+            raise TypeError(f"{who}: expected {name} to be a dense tensor, got {value.layout}")
     dims = weight.ndim - 3
     if not 1 <= dims <= 3 or weight.shape[-1] != 2:
         raise ValueError(
             f"{who}: expected weight to have shape (M_1..M_d, C_in, C_out, 2) with d = 1, 2 or 3, "
-            f"got {tuple(weight.shape)}"
+            f"got {tuple(weight.shape)}; torch.view_as_real makes it of complex weights"
         )
     if x.ndim <= dims or x.shape[x.ndim - dims - 1] != weight.shape[-3]:
         raise ValueError(

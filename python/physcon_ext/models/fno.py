@@ -17,6 +17,7 @@ from physcon_ext.boundary.conditions import (
     Outflow,
     Periodic,
     axis_of,
+    by_edge,
 )
 from physcon_ext.boundary.conditions import (
     boundary_values as edge_values,
@@ -34,7 +35,7 @@ from physcon_ext.boundary.enforcement import (
 from physcon_ext.boundary.periods import Period
 from physcon_ext.functional import Correction
 from physcon_ext.nn.boundary import BoundaryLayer
-from physcon_ext.nn.spectral_conv import SpectralConv
+from physcon_ext.nn.spectral_conv import SpectralConv, check_boundary, check_sizes
 from physcon_ext.ops.fno_block import Activation
 
 
@@ -105,7 +106,7 @@ class FNO(nn.Module):
 
     def __init__(
         self,
-        n_modes: Sequence[int],
+        n_modes: int | Sequence[int],
         in_channels: int,
         out_channels: int,
         hidden_channels: int,
@@ -127,7 +128,22 @@ class FNO(nn.Module):
     ) -> None:
         super().__init__()
         _check_options(n_layers, positional_embedding, correction, hidden_rule)
-        self.dims = len(n_modes)
+        modes = check_sizes(
+            _WHO,
+            n_modes,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            hidden_channels=hidden_channels,
+        )
+        for name, ratio in (
+            ("lifting_channel_ratio", lifting_channel_ratio),
+            ("projection_channel_ratio", projection_channel_ratio),
+        ):
+            if not 0.0 <= ratio < math.inf:
+                raise ValueError(f"{_WHO}: expected {name} to be >= 0, got {ratio}")
+        if boundary is not None:
+            check_boundary(boundary, len(modes), corner, _WHO)
+        self.dims = len(modes)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.bc = boundary
         self.correction: Correction = "none" if boundary is None else correction
@@ -147,7 +163,7 @@ class FNO(nn.Module):
             SpectralConv(
                 hidden_channels,
                 hidden_channels,
-                n_modes,
+                modes,
                 boundary=boundary if self.correction != "none" else None,
                 correction=inner,
                 period=period,
@@ -184,11 +200,14 @@ class FNO(nn.Module):
         Returns:
             ``(batch, out_channels, N_1..N_d)``.
         """
+        if not isinstance(x, Tensor):
+            raise TypeError(f"{_WHO}: expected x to be a torch.Tensor, got {type(x).__name__}")
         if x.ndim != self.dims + 2 or x.shape[1] != self.in_channels:
             raise ValueError(
                 f"{_WHO}: expected x to have shape (batch, {self.in_channels}, "
                 f"{', '.join(f'N_{k + 1}' for k in range(self.dims))}), got {tuple(x.shape)}"
             )
+        self._check_type(x)
         data = self._data(x, boundary_values)
         h = self.lifting(self._with_channels(x, data, grid))
         padding = self._time_padding()
@@ -308,9 +327,26 @@ class FNO(nn.Module):
         published_model = self.correction == "published"
         return self.bc is not None and not published_model and self.bc.is_periodic(axis)
 
+    def _check_type(self, x: Tensor) -> None:
+        conv = self.convs[0]
+        own = conv.weight if isinstance(conv, SpectralConv) else x
+        if not x.is_floating_point() or (
+            x.dtype != own.dtype and not torch.is_autocast_enabled(x.device.type)
+        ):
+            raise TypeError(
+                f"{_WHO}: expected x to be {own.dtype} like the parameters, got {x.dtype}; convert "
+                f"one of them with .to, or use torch.autocast"
+            )
+        if x.device != own.device:
+            raise ValueError(
+                f"{_WHO}: expected x on {own.device} like the parameters, got {x.device}"
+            )
+
     def _data(self, x: Tensor, values: BoundaryValues | None) -> dict[str, Tensor]:
         """Values of all edges that take some, as the edges of the output see them."""
         if self.bc is None or (self.correction == "none" and not self.channel_edges):
+            if values is not None:
+                by_edge(self.bc or BoundaryConditions(), values, _WHO)
             return {}
         like = x[:, :1].expand(-1, self.out_channels, *x.shape[2:])
         found = edge_values(self.bc, values, like, n_axes=self.dims, who=_WHO)
@@ -324,6 +360,11 @@ class FNO(nn.Module):
             parts.append(value.expand(batch, self.out_channels, *sizes))
         if self.positional_embedding is not None:
             for axis, points in enumerate(axis_points(grid, self.dims, _WHO)):
+                if points is not None and points.shape != (sizes[axis],):
+                    raise ValueError(
+                        f"{_WHO}: expected {sizes[axis]} grid points along axis {axis}, "
+                        f"got shape {tuple(points.shape)}"
+                    )
                 shape = (1, 1, *(n if a == axis else 1 for a, n in enumerate(sizes)))
                 for wave in self._coordinates(axis, points, sizes[axis], x):
                     parts.append(wave.reshape(shape).expand(batch, 1, *sizes))
@@ -333,7 +374,9 @@ class FNO(nn.Module):
         self, axis: int, points: Tensor | None, size: int, x: Tensor
     ) -> Sequence[Tensor]:
         if points is None:
-            unit = torch.linspace(0.0, 1.0, size, dtype=x.dtype, device=x.device)
+            # Not linspace, which ties a traced graph to one size.
+            steps = torch.arange(size, dtype=torch.float64, device=x.device)
+            unit = (steps / max(size - 1, 1)).to(x.dtype)
         else:
             unit = ((points - points[0]) / (points[-1] - points[0])).to(x)
         if not self._is_periodic(axis):

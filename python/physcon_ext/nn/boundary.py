@@ -3,18 +3,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
-from physcon_ext.boundary.conditions import BoundaryConditions, BoundaryValues
-from physcon_ext.boundary.enforcement import Corner, Grid, enforce
-from physcon_ext.boundary.smooth import KERNELS, Kernel, condition_on_boundary, default_length
+from physcon_ext.boundary.conditions import (
+    BoundaryConditions,
+    BoundaryValues,
+    check_conditions,
+)
+from physcon_ext.boundary.enforcement import Corner, Grid, check_corner, enforce
+from physcon_ext.boundary.smooth import (
+    KERNELS,
+    Kernel,
+    check_length,
+    condition_on_boundary,
+    default_length,
+)
 
 
 Method: TypeAlias = Literal["smooth", "overwrite"]
+
+_WHO = "BoundaryEnforced"
 
 
 class BoundaryLayer(nn.Module):
@@ -51,6 +63,8 @@ class BoundaryLayer(nn.Module):
         corner: Corner = "priority",
     ) -> None:
         super().__init__()
+        check_conditions(bc, "BoundaryLayer")
+        check_corner(bc, corner)
         if method not in get_args(Method):
             raise ValueError(
                 f"BoundaryLayer: expected method to be one of {get_args(Method)}, got {method!r}"
@@ -60,13 +74,22 @@ class BoundaryLayer(nn.Module):
                 f"BoundaryLayer: expected kernel to be one of {KERNELS}, got {kernel!r}"
             )
         self.bc, self.method, self.kernel, self.corner = bc, method, kernel, corner
-        logarithm = torch.tensor(_lengths(bc, length), dtype=torch.float64).log()
+        self._first_length = _lengths(bc, length)
+        blank = torch.empty(len(self._first_length))
         if method == "overwrite":
             self.register_parameter("log_length", None)
         elif learn_length:
-            self.log_length = nn.Parameter(logarithm.to(torch.get_default_dtype()))
+            self.log_length = nn.Parameter(blank)
         else:
-            self.register_buffer("log_length", logarithm.to(torch.get_default_dtype()))
+            self.register_buffer("log_length", blank)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Set the lengths to what the layer was made with."""
+        if self.log_length is not None:
+            with torch.no_grad():
+                first = torch.tensor(self._first_length, dtype=torch.float64, device="cpu")
+                self.log_length.copy_(first.log())
 
     def forward(
         self, u: Tensor, boundary_values: BoundaryValues | None = None, *, grid: Grid = None
@@ -94,14 +117,20 @@ class BoundaryEnforced(nn.Module):
     """Any module, with boundary conditions on what it returns.
 
     Args:
-        model: A module that returns a field ``(batch, channels, *space)``.
+        model: A module that returns a field ``(batch, channels, *space)``, or a tuple, list or
+            dictionary with one among its entries.
         bc: The conditions.
         method: ``"smooth"`` or ``"overwrite"``, see `BoundaryLayer`. A model that was trained
             without the layer should be trained on with ``"smooth"``, and can take ``"overwrite"``
             as it is.
         channels: Output channels with these conditions; all if not given. Wrap again for others.
+        output: Index or key of the field among several outputs of the model.
         pass_values: Pass ``boundary_values`` and ``grid`` on to the model, which must take them.
         **options: Further arguments of `BoundaryLayer`.
+
+    Raises:
+        TypeError: If ``bc`` are no conditions, or the model returns something else.
+        ValueError: If an option or a channel is out of range.
 
     Example:
         >>> from physcon_ext.boundary import Dirichlet
@@ -119,6 +148,7 @@ class BoundaryEnforced(nn.Module):
         method: Method = "smooth",
         *,
         channels: Sequence[int] | None = None,
+        output: int | str | None = None,
         pass_values: bool = False,
         **options: Any,
     ) -> None:
@@ -126,7 +156,11 @@ class BoundaryEnforced(nn.Module):
         self.model = model
         self.boundary = BoundaryLayer(bc, method, **options)
         self.channels = None if channels is None else list(channels)
-        self.pass_values = pass_values
+        if self.channels is not None and not 0 < len(self.channels) == len(set(self.channels)):
+            raise ValueError(
+                f"{_WHO}: expected channels to be at least one, each once, got {self.channels}"
+            )
+        self.output, self.pass_values = output, pass_values
 
     def forward(
         self,
@@ -134,32 +168,61 @@ class BoundaryEnforced(nn.Module):
         boundary_values: BoundaryValues | None = None,
         grid: Grid = None,
         **kwargs: Any,
-    ) -> Tensor:
-        """Call the model and return its output with the conditions met."""
+    ) -> Any:
+        """Call the model and return what it returns, the field with its conditions met."""
         if self.pass_values:
             kwargs = {**kwargs, "boundary_values": boundary_values, "grid": grid}
-        u = self.model(*args, **kwargs)
+        found = self.model(*args, **kwargs)
+        if self.output is None:
+            return self._fixed(found, boundary_values, grid)
+        try:
+            field = found[self.output]
+        except (TypeError, KeyError, IndexError):
+            raise ValueError(
+                f"{_WHO}: expected the model to return something with an entry {self.output!r}, "
+                f"got {type(found).__name__}"
+            ) from None
+        return _replaced(found, self.output, self._fixed(field, boundary_values, grid))
+
+    def _fixed(self, u: object, values: BoundaryValues | None, grid: Grid) -> Tensor:
         if not isinstance(u, Tensor):
             raise TypeError(
-                f"BoundaryEnforced: expected the model to return a torch.Tensor, "
-                f"got {type(u).__name__}"
+                f"{_WHO}: expected the model to return a torch.Tensor, got {type(u).__name__}; "
+                f"of several outputs choose one with output="
             )
         if self.channels is None:
-            fixed: Tensor = self.boundary(u, boundary_values, grid=grid)
+            fixed: Tensor = self.boundary(u, values, grid=grid)
             return fixed
-        index = torch.tensor(self.channels, device=u.device)
-        part = self.boundary(u.index_select(1, index), boundary_values, grid=grid)
+        count = u.shape[1] if u.ndim > 1 else 0
+        if not all(-count <= channel < count for channel in self.channels):
+            raise ValueError(
+                f"{_WHO}: expected channels among the {count} of the output, got {self.channels}"
+            )
+        index = torch.tensor([channel % count for channel in self.channels], device=u.device)
+        part = self.boundary(u.index_select(1, index), values, grid=grid)
         return u.to(part.dtype).index_copy(1, index, part)
+
+
+def _replaced(outputs: Any, place: int | str, field: Tensor) -> Any:
+    """The same container with another field in one place."""
+    if isinstance(outputs, Mapping):
+        return {**outputs, place: field}
+    entries = list(outputs)
+    entries[int(place)] = field
+    if hasattr(outputs, "_fields"):  # a tuple with names
+        return type(outputs)(*entries)
+    return entries if isinstance(outputs, list) else tuple(entries)
 
 
 def _lengths(bc: BoundaryConditions, length: float | Sequence[float] | None) -> list[float]:
     axes = range(max(bc.n_axes, 1))
     if length is None:
         return [default_length(bc, axis) for axis in axes]
-    found = [length] * len(axes) if isinstance(length, (int, float)) else list(length)
-    if len(found) != len(axes) or not all(one > 0 for one in found):
+    found = list(length) if isinstance(length, Sequence) else [length] * len(axes)
+    if len(found) != len(axes):
         raise ValueError(
-            f"BoundaryLayer: expected length to be positive, one or one for each of {len(axes)} "
-            f"axes, got {length}"
+            f"BoundaryLayer: expected one length or one for each of {len(axes)} axes, got {length}"
         )
+    for one in found:
+        check_length(one, "BoundaryLayer")
     return [float(one) for one in found]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Collection, Sequence
 from typing import Any, Literal, TypeAlias, get_args
@@ -11,10 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from physcon_ext import functional, ops
-from physcon_ext.boundary.conditions import BoundaryConditions, BoundaryValues
-from physcon_ext.boundary.enforcement import Corner, Grid
+from physcon_ext.boundary import published
+from physcon_ext.boundary.conditions import (
+    BoundaryConditions,
+    BoundaryValues,
+    by_edge,
+    check_conditions,
+)
+from physcon_ext.boundary.enforcement import Corner, Grid, check_corner
 from physcon_ext.boundary.gains import Pivot, Target
-from physcon_ext.boundary.periods import Period, axis_periods
+from physcon_ext.boundary.periods import Period, axis_periods, check_period
 from physcon_ext.functional import Correction
 from physcon_ext.nn.boundary import BoundaryLayer
 from physcon_ext.ops.fno_block import Activation
@@ -58,14 +65,17 @@ class SpectralConv(nn.Module):
         weight: ``(M_1..M_d, in_channels, out_channels, 2)``, real and imaginary part last.
 
     Raises:
-        ValueError: If an option is unknown or a size is not positive.
+        TypeError: If a size, the boundary or an option has the wrong type.
+        ValueError: If an option is unknown, a size is not positive, or the boundary has more axes
+            than ``n_modes``.
 
     Notes:
         State dictionaries with complex weights ``(in, out, *modes)`` under the names of common
         Fourier neural operators (``weight``, ``weight.tensor``, ``weights1``...) are converted
-        when they are loaded. The gains of the correction are made once per version of the weights
-        while no gradient is recorded, anew otherwise. Weights trained with one ratio of period to
-        domain are not valid for another.
+        when they are loaded. The gains of the correction are made once per state of the weights
+        while no gradient is recorded, anew otherwise; on a GPU call `train` or `eval` after a
+        change through ``weight.data``, which torch does not count. Weights trained with one ratio
+        of period to domain are not valid for another.
 
     Example:
         >>> from physcon_ext.boundary import Dirichlet
@@ -97,19 +107,23 @@ class SpectralConv(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        modes = (n_modes,) if isinstance(n_modes, int) else tuple(n_modes)
-        for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if value < 1:
-                raise ValueError(f"{_WHO}: expected {name} to be positive, got {value}")
-        if not 1 <= len(modes) <= 3 or min(modes, default=0) < 1:
-            raise ValueError(
-                f"{_WHO}: expected n_modes to be 1 to 3 positive numbers, got {n_modes}"
-            )
+        modes = check_sizes(_WHO, n_modes, in_channels=in_channels, out_channels=out_channels)
         if correction not in get_args(Correction):
             raise ValueError(
                 f"{_WHO}: expected correction to be one of {get_args(Correction)}, "
                 f"got {correction!r}"
             )
+        if (dtype or torch.get_default_dtype()) not in (torch.float32, torch.float64):
+            raise TypeError(
+                f"{_WHO}: expected dtype to be float32 or float64, got {dtype}; use torch.autocast "
+                f"for reduced precision"
+            )
+        check_period(period, len(modes), who=_WHO)
+        functional.check_elimination(ridge, target, pivot, _WHO)
+        if boundary is not None:
+            check_boundary(boundary, len(modes), corner, _WHO)
+            if correction == "published":
+                published.check_published(boundary, len(modes), quirks)
         self.in_channels, self.out_channels, self.n_modes = in_channels, out_channels, modes
         self.bc = boundary
         self.correction: Correction = "none" if boundary is None else correction
@@ -168,6 +182,8 @@ class SpectralConv(nn.Module):
             ``(batch, out_channels, N_1..N_d)``.
         """
         if self.bc is None:
+            if boundary_values is not None:
+                by_edge(BoundaryConditions(), boundary_values, _WHO)
             return functional.spectral_conv(x, self.weight, period=self.period)
         plain = self.correction == "smooth"
         y = functional.boundary_spectral_conv(
@@ -180,7 +196,7 @@ class SpectralConv(nn.Module):
             grid=grid,
             corner=self.corner,
             assign=assign and not plain,
-            gains=self._current_gains(x.shape[2:]),
+            gains=self._current_gains(x.shape[x.ndim - len(self.n_modes) :]),
             **self.options,
         )
         if self.smooth is None or not assign:
@@ -217,7 +233,9 @@ class SpectralConv(nn.Module):
         if native or self.correction == "published":
             return None
         extended = [self.bc is not None] * dims
-        periods = axis_periods(self.period, sizes, self.n_modes, extended, who=_WHO)
+        periods = None
+        if self.bc is not None or self.period is not None:
+            periods = axis_periods(self.period, sizes, self.n_modes, extended, who=_WHO)
         return ops.fno_block(
             x,
             self.weight,
@@ -256,25 +274,60 @@ class SpectralConv(nn.Module):
         return text if self.bc is None else f"{text}, {self.bc}, correction={self.correction!r}"
 
 
+def check_sizes(who: str, n_modes: int | Sequence[int], **channels: int) -> tuple[int, ...]:
+    """Return the modes per axis; raise unless they and the channels are positive numbers."""
+    try:
+        modes = tuple(operator.index(m) for m in n_modes)  # type: ignore[union-attr]
+    except TypeError:
+        modes = (_whole(who, "n_modes", n_modes),)
+    if not 1 <= len(modes) <= 3 or min(modes) < 1:
+        raise ValueError(f"{who}: expected n_modes to be 1 to 3 positive numbers, got {n_modes}")
+    for name, value in channels.items():
+        if _whole(who, name, value) < 1:
+            raise ValueError(f"{who}: expected {name} to be positive, got {value}")
+    return modes
+
+
+def _whole(who: str, name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{who}: expected {name} to be integers, got {value!r}") from None
+
+
+def check_boundary(boundary: BoundaryConditions, axes: int, corner: Corner, who: str) -> None:
+    """Raise unless the conditions are on edges of a field of so many axes."""
+    check_conditions(boundary, who, "boundary")
+    check_corner(boundary, corner)
+    if boundary.n_axes > axes:
+        raise ValueError(
+            f"{who}: expected boundary to have conditions on {axes} axes like n_modes, got "
+            f"{boundary}"
+        )
+
+
+_Found: TypeAlias = dict[tuple[int, ...], list[Tensor | None]]
+
+
 class _GainCache:
-    """Gains of one version of one weight tensor, by the sizes of the field."""
+    """Gains of one state of one weight tensor, by the sizes of the field."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
-        self._weight: weakref.ref[Tensor] | None = None
-        self._version: tuple[Any, ...] = ()
-        self._found: dict[tuple[int, ...], list[Tensor | None]] = {}
+        self._entry: tuple[weakref.ref[Tensor] | None, tuple[Any, ...], _Found] = (None, (), {})
 
     def get(self, weight: Tensor, sizes: tuple[int, ...], make: Any) -> list[Tensor | None]:
-        version = (weight._version, weight.data_ptr(), weight.dtype, weight.device)
-        if self._weight is None or self._weight() is not weight or self._version != version:
-            self.clear()
-            self._weight, self._version = weakref.ref(weight), version
-        if sizes not in self._found:
-            self._found[sizes] = make()
-        return self._found[sizes]
+        state = (weight._version, weight.data_ptr(), weight.dtype, weight.device, _bits(weight))
+        owner, known, found = self._entry  # in one piece: threads may share the layer
+        if owner is None or owner() is not weight or known != state:
+            found = {}
+            self._entry = (weakref.ref(weight), state, found)
+        gains = found.get(sizes)
+        if gains is None:
+            gains = found[sizes] = make()
+        return gains
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -284,6 +337,16 @@ class _GainCache:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _GainCache:
         return _GainCache()
+
+
+def _bits(weight: Tensor) -> int:
+    """Sum of the bits of a weight on the host: what ``.data`` changes behind its version shows."""
+    plain = weight.detach()
+    if type(plain) is not Tensor or plain.device.type != "cpu":
+        return 0
+    aligned = plain.is_contiguous() and plain.storage_offset() % 2 == 0
+    wide = aligned or plain.dtype == torch.float64
+    return int(plain.view(torch.int64 if wide else torch.int32).sum())
 
 
 def _convert_weights(
