@@ -136,6 +136,44 @@ template <typename T>
 inline Vector<T> swap_pairs(Vector<T> v) {
     return swap_pairs<T>(v, std::make_index_sequence<width<T>>{});
 }
+/// Lanes of a and b in units of 16 bytes: the even ones of both, the odd ones, and back.
+template <int odd, typename T, std::size_t... i>
+inline Vector<T> every_other_lane(Vector<T> a, Vector<T> b, std::index_sequence<i...>) {
+    constexpr int unit = 16 / static_cast<int>(sizeof(T)), half = unit / 2;
+    return __builtin_shufflevector(
+        a,
+        b,
+        (static_cast<int>(i) / unit * unit + static_cast<int>(i) % half * 2 + odd +
+         (static_cast<int>(i) % unit < half ? 0 : width<T>))...
+    );
+}
+template <int first, typename T, std::size_t... i>
+inline Vector<T> join_lanes(Vector<T> a, Vector<T> b, std::index_sequence<i...>) {
+    constexpr int unit = 16 / static_cast<int>(sizeof(T)), half = unit / 2;
+    return __builtin_shufflevector(
+        a,
+        b,
+        (static_cast<int>(i) / unit * unit + first * half + static_cast<int>(i) % unit / 2 +
+         (static_cast<int>(i) % 2 == 0 ? 0 : width<T>))...
+    );
+}
+template <typename T>
+inline Vector<T> even_lanes(Vector<T> a, Vector<T> b) {
+    return every_other_lane<0, T>(a, b, std::make_index_sequence<width<T>>{});
+}
+template <typename T>
+inline Vector<T> odd_lanes(Vector<T> a, Vector<T> b) {
+    return every_other_lane<1, T>(a, b, std::make_index_sequence<width<T>>{});
+}
+/// a = join_low(even, odd), b = join_high(even, odd) for the even and odd lanes of a and b.
+template <typename T>
+inline Vector<T> join_low(Vector<T> even, Vector<T> odd) {
+    return join_lanes<0, T>(even, odd, std::make_index_sequence<width<T>>{});
+}
+template <typename T>
+inline Vector<T> join_high(Vector<T> even, Vector<T> odd) {
+    return join_lanes<1, T>(even, odd, std::make_index_sequence<width<T>>{});
+}
 /// -1, +1, -1, ..
 template <typename T>
 inline Vector<T> alternating_signs() {

@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mixing of channels: one complex matrix product per mode, real and imaginary parts adjacent.
 //
-// A product a b of complex numbers is Re(a) b + Im(a) (i b). Both terms are summed apart as vectors
-// of b as it lies in memory, and the factor i (a swap of neighbours and a sign) is applied once, to
-// the sum.
+// A product of complex numbers takes three products of real ones (Gauss): with p = Re a Re b,
+// q = Im a Im b and s = (Re a + Im a) (Re b + Im b),
+//
+//   a b = (p - q) + i (s - p - q),
+//
+// and a conjugate changes signs. p and q are summed side by side, b as it lies in memory times the
+// two parts of a; s is summed for two vectors of b at once. Either part of a result is as accurate,
+// relative to the moduli of the factors, as with four products.
+//
+// What is left of the columns, less than two vectors, takes four: Re(a) b + Im(a) (i b), both
+// summed apart, the factor i (a swap of neighbours and a sign) applied once, to the sum.
 #include "shuffle.hpp"
 #include "spectral.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
 namespace {
 
-#if defined(__AVX512F__) || defined(__aarch64__)
-constexpr int most_rows = 6;  // 32 registers: 6 x 2 vectors of two sums each
-#else
-constexpr int most_rows = 3;
-#endif
-constexpr int most_vectors = 2;
+constexpr int most_rows = 4;  // of a tile: 16 registers hold its sums and three vectors of b
 
 /// Which factor is conjugated.
 enum class Conjugate { none, left, right };
@@ -24,6 +27,7 @@ enum class Conjugate { none, left, right };
 template <typename T>
 struct ComplexProduct {
     const T* left;  ///< (rows, steps) by its strides
+    const T* both;  ///< of `left`, by half its strides: `sum_parts`; null: four products only
     int64_t left_row, left_step;
     const T* right;  ///< (steps, columns)
     int64_t right_step;
@@ -31,13 +35,83 @@ struct ComplexProduct {
     int64_t out_row;
     int64_t rows, steps, columns;
     const T* ahead;  ///< what the next product reads, as much as `right`, is asked for meanwhile
-    T* sums;  ///< null, or (rows, 2, columns in whole vectors): both sums of a product in parts
+    T* sums;  ///< null, or (rows, 2, columns in whole vectors): the sums of a product in parts
     bool begins, ends;  ///< the first part, the last part
 };
 
-template <Conjugate which, int rows, int vectors, bool full, typename T>
+/// Sums of both parts, of their difference if `which` is the left factor.
+template <Conjugate which, typename T>
+void sum_parts(const T* left, int64_t count, T* both) {
+    for (int64_t i = 0; i < count; ++i) {
+        both[i] = which == Conjugate::left ? left[2 * i] - left[2 * i + 1]
+                                           : left[2 * i] + left[2 * i + 1];
+    }
+}
+
+/// Two vectors of columns with three products.
+template <Conjugate which, int rows, typename T>
+inline void pair_tile(const ComplexProduct<T>& p, int64_t row, int64_t column) {
+    Vector<T> first[rows] = {}, second[rows] = {}, sum[rows] = {};
+    const T* left = p.left + row * p.left_row;
+    const T* both = p.both + row * p.left_row / 2;
+    const T* right = p.right + column;
+    const T* ahead = p.ahead + column * p.steps;
+    const int64_t sums_row = round_up(p.columns, width<T>);
+    T* sums = p.sums != nullptr ? p.sums + 2 * row * sums_row + column : nullptr;
+    const auto each_sum = [&](auto&& body) {
+        for (int r = 0; r < rows; ++r) {
+            T* at = sums + 2 * r * sums_row;
+            body(at, first[r]);
+            body(at + width<T>, second[r]);
+            body(at + sums_row, sum[r]);
+        }
+    };
+    if (sums != nullptr && !p.begins) {
+        each_sum([](const T* at, Vector<T>& value) { value = load(at); });
+    }
+    const int64_t both_row = p.left_row / 2, both_step = p.left_step / 2;
+    for (int64_t k = 0; k < p.steps; ++k) {
+        prefetch(ahead);
+        prefetch(ahead + width<T>);
+        const Vector<T> b = load(right), c = load(right + width<T>);
+        const Vector<T> real = even_lanes<T>(b, c), imaginary = odd_lanes<T>(b, c);
+        const Vector<T> d = which == Conjugate::right ? real - imaginary : real + imaginary;
+        for (int r = 0; r < rows; ++r) {
+            const Vector<T> pair = repeat_pair(left + r * p.left_row);
+            first[r] += pair * b;
+            second[r] += pair * c;
+            sum[r] += both[r * both_row] * d;
+        }
+        left += p.left_step;
+        both += both_step;
+        right += p.right_step;
+        ahead += 2 * width<T>;
+    }
+    if (sums != nullptr && !p.ends) {
+        each_sum([](T* at, const Vector<T>& value) { store(at, value); });
+        return;
+    }
+    for (int r = 0; r < rows; ++r) {
+        const Vector<T> real = even_lanes<T>(first[r], second[r]);
+        const Vector<T> imaginary = odd_lanes<T>(first[r], second[r]);
+        Vector<T> re, im;
+        if (which == Conjugate::none) {
+            re = real - imaginary;
+            im = sum[r] - (real + imaginary);
+        } else {
+            re = real + imaginary;
+            im = sum[r] - (real - imaginary);
+        }
+        T* to = p.out + (row + r) * p.out_row + column;
+        store(to, join_low<T>(re, im));
+        store(to + width<T>, join_high<T>(re, im));
+    }
+}
+
+/// At most one vector of columns with four products.
+template <Conjugate which, int rows, bool full, typename T>
 inline void product_tile(const ComplexProduct<T>& p, int64_t row, int64_t column) {
-    Vector<T> real[rows][vectors] = {}, imaginary[rows][vectors] = {};
+    Vector<T> real[rows] = {}, imaginary[rows] = {};
     const int count = full ? width<T> : static_cast<int>(p.columns - column);
     const T* left = p.left + row * p.left_row;
     const T* right = p.right + column;
@@ -46,28 +120,20 @@ inline void product_tile(const ComplexProduct<T>& p, int64_t row, int64_t column
     T* sums = p.sums != nullptr ? p.sums + 2 * row * sums_row + column : nullptr;
     const auto each_sum = [&](auto&& body) {
         for (int r = 0; r < rows; ++r) {
-            for (int v = 0; v < vectors; ++v) {
-                T* at = sums + 2 * r * sums_row + v * width<T>;
-                body(at, real[r][v]);
-                body(at + sums_row, imaginary[r][v]);
-            }
+            body(sums + 2 * r * sums_row, real[r]);
+            body(sums + (2 * r + 1) * sums_row, imaginary[r]);
         }
     };
     if (sums != nullptr && !p.begins) {
         each_sum([](const T* at, Vector<T>& sum) { sum = load(at); });
     }
     for (int64_t k = 0; k < p.steps; ++k, left += p.left_step, right += p.right_step) {
-        Vector<T> b[vectors];
-        for (int v = 0; v < vectors; ++v, ahead += width<T>) {
-            prefetch(ahead);
-            b[v] = load_lanes<full>(right + v * width<T>, count);
-        }
+        prefetch(ahead);
+        ahead += width<T>;
+        const Vector<T> b = load_lanes<full>(right, count);
         for (int r = 0; r < rows; ++r) {
-            const T re = left[r * p.left_row], im = left[r * p.left_row + 1];
-            for (int v = 0; v < vectors; ++v) {
-                real[r][v] += re * b[v];
-                imaginary[r][v] += im * b[v];
-            }
+            real[r] += left[r * p.left_row] * b;
+            imaginary[r] += left[r * p.left_row + 1] * b;
         }
     }
     if (sums != nullptr && !p.ends) {
@@ -77,36 +143,31 @@ inline void product_tile(const ComplexProduct<T>& p, int64_t row, int64_t column
     // Signs of the real and imaginary part of either sum.
     const Vector<T> signs = alternating_signs<T>();
     for (int r = 0; r < rows; ++r) {
-        for (int v = 0; v < vectors; ++v) {
-            const Vector<T> swapped = swap_pairs<T>(imaginary[r][v]);
-            Vector<T> sum;
-            if (which == Conjugate::none) {
-                sum = real[r][v] + signs * swapped;
-            } else if (which == Conjugate::left) {
-                sum = real[r][v] - signs * swapped;
-            } else {
-                sum = swapped - signs * real[r][v];
-            }
-            T* to = p.out + (row + r) * p.out_row + column + v * width<T>;
-            store_lanes<full>(to, sum, count);
+        const Vector<T> swapped = swap_pairs<T>(imaginary[r]);
+        Vector<T> sum;
+        if (which == Conjugate::none) {
+            sum = real[r] + signs * swapped;
+        } else if (which == Conjugate::left) {
+            sum = real[r] - signs * swapped;
+        } else {
+            sum = swapped - signs * real[r];
         }
+        store_lanes<full>(p.out + (row + r) * p.out_row + column, sum, count);
     }
 }
 
-/// Calls body(vectors, full, column) for the columns: whole tiles, whole vectors, the rest.
+/// Calls body(pair, full, column) for the columns: pairs of vectors, whole vectors, the rest.
 template <typename T, typename Body>
 inline void for_strips(const ComplexProduct<T>& p, Body&& body) {
-    using Most = std::integral_constant<int, most_vectors>;
-    using One = std::integral_constant<int, 1>;
     int64_t column = 0;
-    for (; column + most_vectors * width<T> <= p.columns; column += most_vectors * width<T>) {
-        body(Most{}, std::true_type{}, column);
+    for (; p.both != nullptr && column + 2 * width<T> <= p.columns; column += 2 * width<T>) {
+        body(std::true_type{}, std::true_type{}, column);
     }
     for (; column + width<T> <= p.columns; column += width<T>) {
-        body(One{}, std::true_type{}, column);
+        body(std::false_type{}, std::true_type{}, column);
     }
     if (column < p.columns) {
-        body(One{}, std::false_type{}, column);
+        body(std::false_type{}, std::false_type{}, column);
     }
 }
 
@@ -114,21 +175,23 @@ inline void for_strips(const ComplexProduct<T>& p, Body&& body) {
 /// than its factors and is written in the order of memory.
 template <Conjugate which, typename T>
 void complex_product(const ComplexProduct<T>& p) {
-    const auto tile = [&](auto rows, int64_t row, auto vectors, auto full, int64_t column) {
-        product_tile<which, decltype(rows)::value, decltype(vectors)::value, decltype(full)::value>(
-            p, row, column
-        );
+    const auto tile = [&](auto rows, int64_t row, auto pair, auto full, int64_t column) {
+        if constexpr (decltype(pair)::value) {
+            pair_tile<which, decltype(rows)::value>(p, row, column);
+        } else {
+            product_tile<which, decltype(rows)::value, decltype(full)::value>(p, row, column);
+        }
     };
     if constexpr (which == Conjugate::left) {
         for_tiles<most_rows>(p.rows, [&](auto rows, int64_t row) {
-            for_strips(p, [&](auto vectors, auto full, int64_t column) {
-                tile(rows, row, vectors, full, column);
+            for_strips(p, [&](auto pair, auto full, int64_t column) {
+                tile(rows, row, pair, full, column);
             });
         });
     } else {
-        for_strips(p, [&](auto vectors, auto full, int64_t column) {
+        for_strips(p, [&](auto pair, auto full, int64_t column) {
             for_tiles<most_rows>(p.rows, [&](auto rows, int64_t row) {
-                tile(rows, row, vectors, full, column);
+                tile(rows, row, pair, full, column);
             });
         });
     }
@@ -154,6 +217,7 @@ void product_in_parts(ComplexProduct<T> p) {
         p.ahead = p.right + p.steps * p.right_step;
         complex_product<which>(p);
         p.left += p.steps * p.left_step;
+        p.both += p.steps * p.left_step / 2;
         p.right += p.steps * p.right_step;
         p.begins = false;
     }
@@ -204,7 +268,9 @@ std::size_t mix(const SpectralMixArgs<T>& a, const Executor& executor, void* wor
     Arena arena(workspace);
     const bool parts = in_parts<T>(a.batch, a.in, 2 * a.out);
     const int64_t sums_size = parts ? 2 * a.batch * round_up(2 * a.out, width<T>) : 0;
-    T* sums = arena.take<T>(larger(executor.threads, 1) * sums_size);
+    const int64_t slots = larger(executor.threads, 1), rows = a.batch * a.in;
+    T* sums = arena.take<T>(slots * sums_size);
+    T* both = arena.take<T>(slots * rows);
     if (workspace == nullptr) {
         return larger<std::size_t>(arena.used(), 1);  // a null pointer would ask again
     }
@@ -216,7 +282,9 @@ std::size_t mix(const SpectralMixArgs<T>& a, const Executor& executor, void* wor
             );
             return;
         }
-        p.left = a.input + 2 * k * a.batch * a.in;
+        p.left = a.input + 2 * k * rows;
+        p.both = both + slot * rows;
+        sum_parts<Conjugate::none>(p.left, rows, both + slot * rows);
         p.left_row = 2 * a.in;
         p.left_step = 2;
         p.right = a.weight + 2 * k * a.in * a.out;
@@ -238,14 +306,17 @@ std::size_t mix(const SpectralMixArgs<T>& a, const Executor& executor, void* wor
 template <typename T>
 std::size_t mix_adjoint(const SpectralMixArgs<T>& a, const Executor& executor, void* workspace) {
     Arena arena(workspace);
-    const int64_t slots = larger(executor.threads, 1);
+    const int64_t slots = larger(executor.threads, 1), most = a.batch * larger(a.in, a.out);
     T* turned = arena.take<T>(slots * 2 * a.in * a.out);
+    T* sums = arena.take<T>(slots * most);
     if (workspace == nullptr) {
         return arena.used();
     }
     run_indices(executor, a.modes, [&](int64_t slot, int64_t k) {
         const T* upstream = a.upstream + 2 * k * a.batch * a.out;
+        T* both = sums + slot * most;
         ComplexProduct<T> p = {};
+        p.both = both;
         if (a.input_gradient != nullptr && a.in == 1 && a.out == 1) {
             T* to = a.input_gradient + 2 * k * a.batch;
             scale_row<Conjugate::left>(a.weight + 2 * k, upstream, a.batch, to);
@@ -253,6 +324,7 @@ std::size_t mix_adjoint(const SpectralMixArgs<T>& a, const Executor& executor, v
             T* across = turned + slot * 2 * a.in * a.out;
             transpose_weight(a.weight + 2 * k * a.in * a.out, a.in, a.out, across);
             p.left = upstream;
+            sum_parts<Conjugate::right>(upstream, a.batch * a.out, both);
             p.left_row = 2 * a.out;
             p.left_step = 2;
             p.right = across;
@@ -265,6 +337,7 @@ std::size_t mix_adjoint(const SpectralMixArgs<T>& a, const Executor& executor, v
         }
         if (a.weight_gradient != nullptr) {
             p.left = a.input + 2 * k * a.batch * a.in;
+            sum_parts<Conjugate::left>(p.left, a.batch * a.in, both);
             p.left_row = 2;
             p.left_step = 2 * a.in;
             p.right = upstream;
