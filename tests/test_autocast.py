@@ -105,11 +105,3 @@ def test_reduced_precision_stays_near_float64(op: Op) -> None:
         for name in op.outputs:
             # Twice the table: two arguments are rounded wherever a product is formed.
             assert deviation(found[name], expected[name]) <= 2 * TOLERANCE[dtype], (name, dtype)
-
-
-@pytest.mark.parametrize("dtype", LOW, ids=str)
-@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
-def test_without_autocast_reduced_precision_is_refused(op: Op, dtype: torch.dtype) -> None:
-    low = rounded(op, dtype)
-    with pytest.raises(TypeError, match=rf"physcon::{op.name}: expected .* float32 or float64"):
-        op.call(**low)

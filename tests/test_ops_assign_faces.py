@@ -324,7 +324,13 @@ _S = torch.zeros(2, 2, dtype=torch.float64)
         (torch.zeros(2, 3, 5), [torch.zeros(2, 3, 2)], [_S[0]], ValueError, r"\(2, q \+ 1\)"),
         (torch.zeros(2, 3, 2), [torch.zeros(2, 3, 2)], [_S], ValueError, "lower order"),
         (torch.zeros(2, 3, 5), [torch.zeros(2, 3, 2).double()], [_S], TypeError, "like the field"),
-        (torch.zeros(2, 3, 5).half(), [torch.zeros(2, 3, 2)], [_S], TypeError, "same dtype"),
+        (
+            torch.zeros(2, 3, 5).half(),
+            [torch.zeros(2, 3, 2).bfloat16()],
+            [_S],
+            TypeError,
+            "one storage dtype",
+        ),
         (torch.zeros(2, 3, 5).int(), [torch.zeros(2, 3, 2)], [_S], TypeError, "float32 or float64"),
     ],
 )

@@ -563,7 +563,7 @@ _G = torch.zeros(1, 10, 6, 2, dtype=torch.float64)
         (_X, _W, [_G[:, :-1]], ValueError, r"\(1, 10, 6, 2\)"),
         (_X, _W, [_G[0]], ValueError, r"\(1, 10, 6, 2\)"),
         (_X[..., :1], _W[:1], [_G], ValueError, "at least 2 points"),
-        (_X.half(), _W, [_G], TypeError, "float32 or float64"),
+        (_X.half(), _W.bfloat16(), [_G], TypeError, "one storage dtype"),
         (_X, _W.double(), [_G], TypeError, "same dtype"),
         (_X[:, :2], _W, [_G], ValueError, "expected x to have shape"),
     ],

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from physcon_ext.ops._storage import LOW_PRECISION
+
 
 _DTYPES = (torch.float32, torch.float64)
-_LOW_PRECISION = (torch.bfloat16, torch.float16)
 
 
 def check_tensors(op: str, **tensors: Tensor) -> list[Tensor]:
@@ -35,12 +36,12 @@ def check_tensors(op: str, **tensors: Tensor) -> list[Tensor]:
             "physcon_ext.reference runs on any device"
         )
     if first.device.type != "meta" and torch.is_autocast_enabled(first.device.type):
-        values = [t.float() if t.dtype in _LOW_PRECISION else t for t in values]
+        values = [t.float() if t.dtype in LOW_PRECISION else t for t in values]
         first = values[0]
     if first.dtype not in _DTYPES:
         raise TypeError(
-            f"{op}: expected {first_name} to be float32 or float64, got {first.dtype}; "
-            "use torch.autocast for reduced precision"
+            f"{op}: expected {first_name} to be float32 or float64 (or bfloat16 or float16, stored "
+            f"so and computed in float32), got {first.dtype}"
         )
     for name, t in zip(tensors, values, strict=True):
         if t.dtype != first.dtype:

@@ -12,17 +12,18 @@ from torch import Tensor
 from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import transformed, unrecorded
 from physcon_ext.ops._faces import batched_values, face_tensors, per_call, restore, unmapped
+from physcon_ext.ops._storage import stored
 
 
 _NAME = "physcon::assign_faces"
 _BACKWARD = "physcon::assign_faces_backward"
 _OP = torch.ops.physcon.assign_faces.default
 _BACKWARD_OP = torch.ops.physcon.assign_faces_backward.default
-_LOW_PRECISION = (torch.bfloat16, torch.float16)
 
 Tensors = tuple[Tensor, ...]
 
 
+@stored(_NAME)
 def assign_faces(
     u: Tensor, values: Sequence[Tensor | None], stencils: Sequence[Tensor | None]
 ) -> Tensor:
@@ -35,8 +36,8 @@ def assign_faces(
         u: Field ``(*batch, C, N_1..N_d)``, ``d = len(values)`` from 1 to 3; float64, float32,
             bfloat16 or float16.
         values: Per axis the data ``g`` of the first and the last face, in the unit and dtype of
-            ``u``, ``(*batch, C, 2, *sizes of the other axes)`` with 1 wherever they do not vary,
-            or None: both faces stay.
+            ``u`` (or float32 beside bfloat16 and float16), ``(*batch, C, 2, *sizes of the other
+            axes)`` with 1 wherever they do not vary, or None: both faces stay.
         stencils: Per axis ``s`` in float64, ``(2, q + 1)``, ``q + 1 < N``, or None with the values.
             All zeros prescribe ``g``; ``s_0 = 1`` and ``g = 0`` leave a face as it is; Neumann and
             Robin rules are other rows.
@@ -61,15 +62,6 @@ def assign_faces(
         >>> assign_faces(torch.zeros(1, 1, 4), [faces], [torch.zeros(2, 1, dtype=torch.float64)])
         tensor([[[1., 0., 0., 2.]]])
     """
-    if isinstance(u, Tensor) and u.dtype in _LOW_PRECISION:
-        for axis, value in enumerate(values):
-            if isinstance(value, Tensor) and value.dtype != u.dtype:
-                raise TypeError(
-                    f"{_NAME}: expected values[{axis}] and u to have the same dtype, "
-                    f"got {value.dtype} and {u.dtype}"
-                )
-        wide = [v.float() if isinstance(v, Tensor) else v for v in values]
-        return assign_faces(u.float(), wide, stencils).to(u.dtype)
     (u,) = check_tensors(_NAME, u=u)
     channels = u.shape[-1 - len(values)] if u.ndim > len(values) else 0
     faces = face_tensors(_NAME, u, channels, values, stencils)

@@ -10,12 +10,14 @@ from torch import Tensor
 
 from physcon_ext.ops._arguments import broadcast, check_tensors
 from physcon_ext.ops._autograd import register_autocast, register_vmap, sum_batch, unrecorded
+from physcon_ext.ops._storage import stored
 
 
 _NAME = "physcon::banded_product"
 _OP = torch.ops.physcon.banded_product.default
 
 
+@stored(_NAME)
 def banded_product(variance: Tensor, stencil: Tensor, noise: Tensor, x: Tensor) -> Tensor:
     r"""Multiply vectors by the covariance of a Gaussian conditioned on three-point rows.
 
@@ -31,10 +33,13 @@ def banded_product(variance: Tensor, stencil: Tensor, noise: Tensor, x: Tensor) 
         ``y``, ``(*batch, k, n)``.
 
     Raises:
-        TypeError: If an argument is not a float32/float64 tensor, or dtypes differ.
+        TypeError: If an argument is not a floating tensor, or dtypes differ.
         ValueError: If shapes do not fit or no kernel exists for the device.
 
     Notes:
+        Storage: a bfloat16 or float16 ``variance``, beside arguments of its dtype or of float32, is
+        computed in float32 and the result rounded once; so are gradients, to the dtype of their
+        argument. Inside ``torch.autocast`` the result is float32.
         ``O(n k)``, float64 inside. Linear and symmetric in ``x``, so it is its own adjoint; every
         derivative is composed of the op itself.
     """

@@ -13,6 +13,7 @@ from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
 from physcon_ext.ops._boundary_formula import Correction, correction_of
 from physcon_ext.ops._faces import batched_values, face_tensors, per_call, unmapped
+from physcon_ext.ops._storage import stored
 from physcon_ext.ops.composite.spectral import as_complex, as_pairs, synthesise
 from physcon_ext.ops.spectral_conv import apply_each, check_spectral
 
@@ -29,6 +30,7 @@ Gradients = tuple[Tensor | None, ...]
 _GAINS, _VALUES, _STENCILS, _PERIOD = slice(2, 5), slice(5, 8), slice(8, 11), 11
 
 
+@stored(_NAME)
 def boundary_spectral_conv(
     x: Tensor,
     weight: Tensor,
@@ -45,7 +47,7 @@ def boundary_spectral_conv(
               \qquad y = F^{-1} (X W)
 
     Args:
-        x: Input ``(*batch, in, N_1, .., N_d)``, ``d`` = 1, 2 or 3, float32 or float64.
+        x: Input ``(*batch, in, N_1, .., N_d)``, ``d`` = 1, 2 or 3, any floating dtype.
         weight: As in `spectral_conv`, ``(M_1, .., M_d, in, out, 2)``.
         gains: Per axis ``Gamma`` in float64, ``(Q, 2 (in + out), 2 in, 2)``, ``Q`` the modes of
             the other axes in their order, real and imaginary part last (or 1: real), or None: the
@@ -55,8 +57,7 @@ def boundary_spectral_conv(
         stencils: Their stencils.
 
     Returns:
-        ``(*batch, out, N_1, .., N_d)``. Inside ``torch.autocast`` half-precision input is computed
-        in float32 and returned in its own dtype.
+        ``(*batch, out, N_1, .., N_d)``, in the dtype of ``x``.
 
     Raises:
         TypeError: If an argument is not a tensor of its dtype, or dtypes differ.
@@ -64,6 +65,9 @@ def boundary_spectral_conv(
             `spectral_conv` is not met.
 
     Notes:
+        Storage: a bfloat16 or float16 ``x``, beside arguments of its dtype or of float32, is
+        computed in float32 and the result rounded once; so are gradients, to the dtype of their
+        argument.
         ``a_0, a_N`` are the transforms of the end lines of the input along the other axes,
         ``y_0, y_N`` those of the output before the axis is corrected. Axes are corrected in order,
         each seeing the input as those before it left it. With one axis the imaginary part of the

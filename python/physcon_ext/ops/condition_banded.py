@@ -18,6 +18,7 @@ from physcon_ext.ops._autograd import (
     register_vmap,
     sum_batch,
 )
+from physcon_ext.ops._storage import stored
 from physcon_ext.reference.results import ConditionedBanded
 
 
@@ -25,6 +26,7 @@ _NAME = "physcon::condition_banded"
 _BACKWARD = "physcon::condition_banded_backward"
 
 
+@stored(_NAME)
 def condition_banded(
     mean: Tensor, variance: Tensor, stencil: Tensor, target: Tensor, noise: Tensor | float
 ) -> ConditionedBanded:
@@ -35,7 +37,7 @@ def condition_banded(
         \varepsilon_k \sim N(0, v_k), \quad k = 0 \dots n - 3
 
     Args:
-        mean: ``(*batch, n)``, ``n >= 3``, float32 or float64.
+        mean: ``(*batch, n)``, ``n >= 3``, any floating dtype.
         variance: ``(*batch, n)``, ``>= 0``; a point of variance 0 keeps its mean.
         stencil: ``c``, ``(n - 2, 3)`` shared or ``(*batch, n - 2, 3)``; ``1, -2, 1`` are second
             differences.
@@ -46,10 +48,13 @@ def condition_banded(
         `ConditionedBanded`: mean, variance, Cholesky bands, multipliers, info.
 
     Raises:
-        TypeError: If an argument is not a float32/float64 tensor, or dtypes differ.
+        TypeError: If an argument is not a floating tensor, or dtypes differ.
         ValueError: If shapes do not fit or no kernel exists for the device.
 
     Notes:
+        Storage: a bfloat16 or float16 ``mean``, beside arguments of its dtype or of float32, is
+        computed in float32 and the result rounded once; so are gradients, to the dtype of their
+        argument. Inside ``torch.autocast`` the result is float32.
         Pentadiagonal Cholesky factor and selected inverse in float64, one thread per item.
         Second derivatives form an ``n x n`` matrix.
     """

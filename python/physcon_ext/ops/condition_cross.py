@@ -17,6 +17,7 @@ from physcon_ext.ops._autograd import (
     register_autocast,
     register_vmap,
 )
+from physcon_ext.ops._storage import stored
 from physcon_ext.ops.condition_diagonal import fake_rank_sized, fake_rows, fit, noise_gradient
 from physcon_ext.reference.results import Conditioned
 
@@ -25,6 +26,7 @@ _NAME = "physcon::condition_cross"
 _BACKWARD = "physcon::condition_cross_backward"
 
 
+@stored(_NAME)
 def condition_cross(
     mean: Tensor,
     variance: Tensor,
@@ -42,7 +44,7 @@ def condition_cross(
         C = G S, \quad A = G C^T + R = L L^T, \quad V = L^{-1} C
 
     Args:
-        mean: ``m``, ``(*batch, n)``, float32 or float64.
+        mean: ``m``, ``(*batch, n)``, any floating dtype.
         variance: Marginal prior variance ``diag S``, ``(*batch, n)``, ``>= 0``.
         cross: ``C = G S``, ``(*batch, r, n)``. The rows of a low-rank prior ``D + F^T F`` cost
             ``O(n q r)``: ``rows * d + (rows @ F.mT) @ F``.
@@ -55,10 +57,13 @@ def condition_cross(
         `Conditioned`; ``covariance`` is empty.
 
     Raises:
-        TypeError: If an argument is not a float32/float64 tensor, or dtypes differ.
+        TypeError: If an argument is not a floating tensor, or dtypes differ.
         ValueError: If shapes do not fit or no kernel exists for the device.
 
     Notes:
+        Storage: a bfloat16 or float16 ``mean``, beside arguments of its dtype or of float32, is
+        computed in float32 and the result rounded once; so are gradients, to the dtype of their
+        argument. Inside ``torch.autocast`` the result is float32.
         Conservation and determinism: as `condition_diagonal`.
         A variance that the rows determine completely is 0 up to ``16 r eps`` of the prior one;
         rounding below zero is returned as 0, since no square root of ``S`` is known here.

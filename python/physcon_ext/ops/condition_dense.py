@@ -20,6 +20,7 @@ from physcon_ext.ops._autograd import (
     sum_batch,
     transformed,
 )
+from physcon_ext.ops._storage import stored
 from physcon_ext.ops.condition_diagonal import fake_rank_sized, fit, noise_gradient
 from physcon_ext.reference.results import Conditioned
 
@@ -27,6 +28,7 @@ from physcon_ext.reference.results import Conditioned
 _NAME = "physcon::condition_dense"
 
 
+@stored(_NAME)
 def condition_dense(
     mean: Tensor,
     prior_covariance: Tensor,
@@ -44,7 +46,7 @@ def condition_dense(
         A = G S G^T + R = L L^T, \quad V = L^{-1} G S
 
     Args:
-        mean: ``m``, ``(*batch, n)``, float32 or float64.
+        mean: ``m``, ``(*batch, n)``, any floating dtype.
         prior_covariance: ``S``, ``(*batch, n, n)``, symmetric positive semi-definite.
         rows: ``G``, ``(r, n)`` shared or ``(*batch, r, n)``.
         target: ``b``, ``(*batch, r)``.
@@ -56,10 +58,13 @@ def condition_dense(
         `Conditioned`. ``S'`` is exactly symmetric when ``S`` is.
 
     Raises:
-        TypeError: If an argument is not a float32/float64 tensor, or dtypes differ.
+        TypeError: If an argument is not a floating tensor, or dtypes differ.
         ValueError: If shapes do not fit or no kernel exists for the device.
 
     Notes:
+        Storage: a bfloat16 or float16 ``mean``, beside arguments of its dtype or of float32, is
+        computed in float32 and the result rounded once; so are gradients, to the dtype of their
+        argument. Inside ``torch.autocast`` the result is float32.
         Cost: two reads and one write of ``S``, ``4 n^2 r`` flops; never ``n^3``.
         Conservation and determinism: as `condition_diagonal`; gradients end in PyTorch matrix
         products, which are reproducible for a fixed number of threads.

@@ -17,6 +17,7 @@ from physcon_ext.ops._autograd import (
     register_autocast,
     register_vmap,
 )
+from physcon_ext.ops._storage import stored
 from physcon_ext.reference.results import Conditioned
 
 
@@ -24,6 +25,7 @@ _NAME = "physcon::condition_diagonal"
 _BACKWARD = "physcon::condition_diagonal_backward"
 
 
+@stored(_NAME)
 def condition_diagonal(
     mean: Tensor,
     variance: Tensor,
@@ -41,7 +43,7 @@ def condition_diagonal(
         A = G S G^T + R = L L^T, \quad V = L^{-1} G S
 
     Args:
-        mean: ``m``, shape ``(*batch, n)``, ``n >= 1``, float32 or float64, in the unit of ``u``.
+        mean: ``m``, shape ``(*batch, n)``, ``n >= 1``, any floating dtype, in the unit of ``u``.
         variance: Prior variance of each point, ``(*batch, n)``, ``>= 0``, unit squared.
         rows: ``G``, ``(r, n)`` shared by the batch or ``(*batch, r, n)``, ``r >= 1``.
         target: ``b``, ``(*batch, r)``, in the unit of ``G u``.
@@ -55,10 +57,13 @@ def condition_diagonal(
         of every row; nothing is raised for rows that contradict each other.
 
     Raises:
-        TypeError: If an argument is not a float32/float64 tensor, or dtypes differ.
+        TypeError: If an argument is not a floating tensor, or dtypes differ.
         ValueError: If shapes do not fit or no kernel exists for the device.
 
     Notes:
+        Storage: a bfloat16 or float16 ``mean``, beside arguments of its dtype or of float32, is
+        computed in float32 and the result rounded once; so are gradients, to the dtype of their
+        argument. Inside ``torch.autocast`` the result is float32.
         Conservation: ``|G m' - b| <= 8 eps (|G| |m'| + |b|)`` per exact row, ``eps`` of the dtype.
         Sums of rank size are float64 for either dtype. Float64 input, and float32 input with nearly
         dependent rows, is corrected until the bound holds.

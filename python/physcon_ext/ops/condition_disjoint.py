@@ -18,6 +18,7 @@ from physcon_ext.ops._autograd import (
     register_vmap,
     sum_batch,
 )
+from physcon_ext.ops._storage import stored
 from physcon_ext.reference.results import Conditioned
 
 
@@ -25,6 +26,7 @@ _NAME = "physcon::condition_disjoint"
 _BACKWARD = "physcon::condition_disjoint_backward"
 
 
+@stored(_NAME)
 def condition_disjoint(
     mean: Tensor,
     variance: Tensor,
@@ -41,7 +43,7 @@ def condition_disjoint(
         s'_i = s_i (1 - w_i^2 s_i / d_k)
 
     Args:
-        mean: ``(*batch, n)``, float32 or float64.
+        mean: ``(*batch, n)``, any floating dtype.
         variance: ``(*batch, n)``, ``>= 0``.
         weights: Weights of the listed points, ``(p,)`` shared or ``(*batch, p)``.
         order: Row ``k`` holds the points ``order[offsets[k] : offsets[k + 1]]``; ``(p,)`` int64.
@@ -55,11 +57,14 @@ def condition_disjoint(
         non-zero entries of ``V`` in the order of ``weights``, ``(*batch, p)``.
 
     Raises:
-        TypeError: If an argument is not a float32/float64 tensor, or dtypes differ.
+        TypeError: If an argument is not a floating tensor, or dtypes differ.
         ValueError: If shapes do not fit or no kernel exists for the device.
         RuntimeError: If ``order`` and ``offsets`` do not describe disjoint rows.
 
     Notes:
+        Storage: a bfloat16 or float16 ``mean``, beside arguments of its dtype or of float32, is
+        computed in float32 and the result rounded once; so are gradients, to the dtype of their
+        argument. Inside ``torch.autocast`` the result is float32.
         Conservation and determinism: as `condition_diagonal`. Points outside every row keep
         mean and variance.
 

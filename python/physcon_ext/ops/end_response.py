@@ -11,6 +11,7 @@ from torch import Tensor
 
 from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
+from physcon_ext.ops._storage import stored
 
 
 _NAME = "physcon::end_response"
@@ -19,6 +20,7 @@ _OP = torch.ops.physcon.end_response.default
 _BACKWARD_OP = torch.ops.physcon.end_response_backward.default
 
 
+@stored(_NAME)
 def end_response(
     weight: Tensor, axis: int, *, size: Sequence[int], period: Sequence[float]
 ) -> Tensor:
@@ -28,7 +30,7 @@ def end_response(
               A = \sum_k c_k W_k e^{-i \omega_k (N - 1)} / P
 
     Args:
-        weight: ``(M_1, .., M_d, in, out, 2)`` as in `spectral_conv`, float32 or float64.
+        weight: ``(M_1, .., M_d, in, out, 2)`` as in `spectral_conv`, of any floating dtype.
         axis: The axis, ``0 <= axis < d``.
         size: Points per axis.
         period: Fourier period per axis in points.
@@ -40,7 +42,7 @@ def end_response(
         then ``A``, at the first point for a source at the last.
 
     Raises:
-        TypeError: If ``weight`` is not a float32/float64 tensor.
+        TypeError: If ``weight`` is not a floating tensor.
         ValueError: If sizes or periods do not fit ``weight``.
 
     Notes:

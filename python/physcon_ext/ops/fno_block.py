@@ -12,6 +12,7 @@ from torch import Tensor
 from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
 from physcon_ext.ops._faces import batched_values, face_tensors, per_call, unmapped
+from physcon_ext.ops._storage import stored
 from physcon_ext.ops.boundary_spectral_conv import check_gains, widen
 from physcon_ext.ops.composite import block as composite
 from physcon_ext.ops.spectral_conv import apply_each, check_spectral
@@ -29,6 +30,7 @@ Tensors = tuple[Tensor, ...]
 _GAINS, _VALUES, _STENCILS, _PERIOD = slice(4, 7), slice(7, 10), slice(10, 13), 13
 
 
+@stored(_NAME)
 def fno_block(
     x: Tensor,
     weight: Tensor,
@@ -48,7 +50,7 @@ def fno_block(
               \sigma(u) = u\, \Phi(u) = \tfrac12 u\, (1 + \mathrm{erf}(u / \sqrt 2))
 
     Args:
-        x: Input ``(*batch, in, N_1, .., N_d)``, ``d`` = 1, 2 or 3, float32 or float64.
+        x: Input ``(*batch, in, N_1, .., N_d)``, ``d`` = 1, 2 or 3, any floating dtype.
         weight: Of the convolution ``K``, ``(M_1, .., M_d, in, out, 2)``, see `spectral_conv`.
         skip: ``S``, ``(in, out)``; none if not given.
         bias: ``b``, ``(out,)``; none if not given.
@@ -61,8 +63,7 @@ def fno_block(
         recompute: Keep less for the backward pass, and compute ``u`` again there.
 
     Returns:
-        ``(*batch, out, N_1, .., N_d)``. Inside ``torch.autocast`` half-precision input is computed
-        in float32 and returned in its own dtype.
+        ``(*batch, out, N_1, .., N_d)``, in the dtype of ``x``.
 
     Raises:
         TypeError: If an argument is not a tensor of its dtype, or dtypes differ.
@@ -70,6 +71,9 @@ def fno_block(
             `boundary_spectral_conv` or `assign_faces` is not met.
 
     Notes:
+        Storage: a bfloat16 or float16 ``x``, beside arguments of its dtype or of float32, is
+        computed in float32 and the result rounded once; so are gradients, to the dtype of their
+        argument.
         Accuracy: the error of the GELU is at most 4 units in the last place (relative, for
         negative ``u`` too), that of its derivative 2 units of 1; values below the smallest normal
         number are zero.

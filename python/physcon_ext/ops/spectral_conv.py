@@ -12,6 +12,7 @@ from torch import Tensor
 
 from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
+from physcon_ext.ops._storage import stored
 from physcon_ext.ops.composite.spectral import adjoint, as_complex, periods_of, synthesise
 
 
@@ -23,6 +24,7 @@ _BACKWARD_OP = torch.ops.physcon.spectral_conv_backward.default
 Pair = tuple[Tensor, Tensor]
 
 
+@stored(_NAME)
 def spectral_conv(
     x: Tensor, weight: Tensor, *, period: float | Sequence[float] | None = None
 ) -> Tensor:
@@ -33,8 +35,8 @@ def spectral_conv(
         W_k \in \mathbb{C}^{in \times out}
 
     Args:
-        x: Real input, ``(*batch, in, N_1, .., N_d)``, ``d`` = 1, 2 or 3, any sizes, float32 or
-            float64.
+        x: Real input, ``(*batch, in, N_1, .., N_d)``, ``d`` = 1, 2 or 3, any sizes, float64,
+            float32, bfloat16 or float16.
         weight: One matrix per mode, real and imaginary part on the last axis,
             ``(M_1, .., M_d, in, out, 2)``. The last spatial axis holds the wavenumbers
             ``0 .. M - 1``, ``M <= P // 2 + 1``; the others the signed ones
@@ -44,15 +46,17 @@ def spectral_conv(
             making the padded array.
 
     Returns:
-        ``(*batch, out, N_1, .., N_d)``. Inside ``torch.autocast`` half-precision input is computed
-        in float32 and returned in its own dtype.
+        ``(*batch, out, N_1, .., N_d)``, in the dtype of ``x``.
 
     Raises:
-        TypeError: If an argument is not a float32/float64 tensor, or dtypes differ.
+        TypeError: If an argument is not a floating tensor, or dtypes differ.
         ValueError: If shapes do not fit, ``period`` is shorter than the axis, or there are more
             modes than the period has.
 
     Notes:
+        Storage: a bfloat16 or float16 ``x``, beside arguments of its dtype or of float32, is
+        computed in float32 and the result rounded once; so are gradients, to the dtype of their
+        argument.
         Conservation: the mean over a full period is mapped by ``W_0`` alone.
         Determinism: the same bits for any number of threads; the output and the gradient of ``x``
         do not depend on how the batch is split.

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bfloat16 and float16 as storage: an op reads and writes them, and computes in float32."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+
+LOW_PRECISION = (torch.bfloat16, torch.float16)
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def stored(op: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Let a function of float32 tensors take its first argument in bfloat16 or float16 as well.
+
+    Arguments of that dtype become float32, others are left as they are, and float32 results come
+    back in the dtype of the first argument: one rounding of what float32 gives for the same
+    numbers. The casts are recorded, so gradients have the dtype of their argument. Inside
+    ``torch.autocast`` its rules hold.
+
+    Args:
+        op: Name for the message.
+
+    Raises:
+        TypeError: From the function made, if bfloat16 and float16 come together.
+    """
+
+    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        name = next(iter(inspect.signature(function).parameters))
+
+        @functools.wraps(function)
+        def call(*arguments: _P.args, **named: _P.kwargs) -> _R:
+            first = arguments[0] if arguments else named.get(name)
+            dtype = getattr(first, "dtype", None)
+            if dtype not in LOW_PRECISION or _autocast(first):
+                return function(*arguments, **named)
+            wide = [_widen(op, value, dtype) for value in arguments]
+            wide_named = {k: _widen(op, value, dtype) for k, value in named.items()}
+            return _narrow(function(*wide, **wide_named), dtype)  # type: ignore[arg-type]
+
+        return call
+
+    return decorate
+
+
+def _autocast(t: Any) -> bool:
+    return t.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(t.device.type)
+
+
+def _widen(op: str, value: Any, dtype: Any) -> Any:
+    if isinstance(value, Tensor):
+        if value.dtype in LOW_PRECISION and value.dtype != dtype:
+            raise TypeError(
+                f"{op}: expected one storage dtype besides float32, got {dtype} and {value.dtype}"
+            )
+        return value.float() if value.dtype == dtype else value
+    if isinstance(value, (list, tuple)):
+        return [_widen(op, v, dtype) for v in value]
+    return value
+
+
+def _narrow(result: Any, dtype: Any) -> Any:
+    if isinstance(result, Tensor):
+        return result.to(dtype) if result.dtype == torch.float32 else result
+    return type(result)._make(_narrow(value, dtype) for value in result)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bfloat16 and float16 outside autocast: computed in float32, rounded once, gradients as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from op_suite import (
+    EVERY_ID,
+    EVERY_OP,
+    OPS,
+    Arguments,
+    Op,
+    cast,
+    differentiable_parameters,
+    fields,
+    normal,
+    same_bits,
+    seeded,
+    upstream,
+)
+from physcon_ext import ops
+from test_ops_assign_faces import problem as face_problem
+from test_ops_boundary_spectral_conv import GRIDS
+from test_ops_boundary_spectral_conv import problem as field_problem
+
+
+LOW = [torch.bfloat16, torch.float16]
+Call = Callable[[list[Tensor]], Any]
+
+
+def rounded(op: Op, dtype: torch.dtype, **options: Any) -> Arguments:
+    """Arguments of the public function, rounded to ``dtype``."""
+    return cast(op.arguments(op.free((2,), 9, 2, **options)), dtype)
+
+
+def narrowed(values: list[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Float32 as the storage type holds it; what has the size of the rank stays float64."""
+    return [v.to(dtype) if v.dtype == torch.float32 else v for v in values]
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
+def test_the_result_is_that_of_float32_rounded_once(op: Op, dtype: torch.dtype) -> None:
+    for noise in op.noises:
+        low = rounded(op, dtype, noise=noise)
+        found = fields(op.call(**low))
+        expected = fields(op.call(**cast(low, torch.float32)))
+        same_bits(list(found.values()), narrowed(list(expected.values()), dtype))
+        assert {found[name].dtype for name in op.outputs if name in found} == {dtype}
+        assert all(found[name].dtype == torch.float64 for name in op.rank_sized if name in found)
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
+def test_gradients_are_those_of_float32_rounded_once(op: Op, dtype: torch.dtype) -> None:
+    low = rounded(op, dtype)
+    names = differentiable_parameters(low)
+
+    def run(arguments: Arguments, weights: list[Tensor] | None) -> tuple[list[Tensor], Any]:
+        leaf = {k: v.detach().requires_grad_() if k in names else v for k, v in arguments.items()}
+        found = fields(op.call(**leaf))
+        results = [found[name] for name in op.outputs]
+        given = [w.to(r.dtype) for w, r in zip(weights or upstream(results), results, strict=True)]
+        return given, torch.autograd.grad(results, [leaf[k] for k in names], given)
+
+    weights, found = run(low, None)
+    _, expected = run(cast(low, torch.float32), weights)
+    same_bits(list(found), narrowed(list(expected), dtype))
+
+
+def convolution(name: str, dtype: torch.dtype) -> tuple[list[Tensor], Call]:
+    """Arguments in the storage type, and an op of fields as their function."""
+    grid = GRIDS[3]
+    g = seeded("storage", name)
+    x, weight, gains, values, stencils = field_problem(grid, channels=(5, 3), faces=True)
+    if name == "assign_faces":
+        x, values, stencils = face_problem((6, 7))
+    data = [v for v in values if v is not None]
+    where = [i for i, v in enumerate(values) if v is not None]
+    kernel = [weight] if name != "assign_faces" else []
+    rest = [normal(g, 5, 3), normal(g, 3)] if name == "fno_block" else []
+    leaves = [t.to(dtype) for t in (x, *kernel, *rest, *data)]
+
+    def call(given: list[Tensor]) -> Tensor:
+        placed: list[Tensor | None] = [None] * len(values)
+        for i, value in zip(where, given[len(given) - len(data) :], strict=True):
+            placed[i] = value
+        if name == "assign_faces":
+            return ops.assign_faces(given[0], placed, stencils)
+        options: Any = dict(period=grid[2], gains=gains, values=placed, stencils=stencils)
+        if name == "fno_block":
+            return ops.fno_block(*given[:4], **options)
+        return ops.boundary_spectral_conv(given[0], given[1], options.pop("gains"), **options)
+
+    return leaves, call
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+@pytest.mark.parametrize("name", ["assign_faces", "boundary_spectral_conv", "fno_block"])
+def test_gains_and_faces_go_with_it(name: str, dtype: torch.dtype) -> None:
+    leaves, call = convolution(name, dtype)
+    found: dict[torch.dtype, list[Tensor]] = {}
+    for kind in (dtype, torch.float32):
+        given = [t.detach().to(kind).requires_grad_() for t in leaves]
+        y = call(given)
+        seed = normal(seeded("storage upstream"), *y.shape).to(dtype).to(kind)
+        found[kind] = [y, *torch.autograd.grad(y, given, seed)]
+    same_bits(found[dtype], narrowed(found[torch.float32], dtype))
+
+
+@pytest.mark.parametrize("name", ["assign_faces", "boundary_spectral_conv", "fno_block"])
+def test_parameters_may_stay_in_float32(name: str) -> None:
+    leaves, call = convolution(name, torch.bfloat16)
+    mixed = [leaves[0], *[t.float() for t in leaves[1:]]]
+    leaf = [t.detach().requires_grad_() for t in mixed]
+    y = call(leaf)
+    assert torch.equal(y, call(leaves))
+    grads = torch.autograd.grad(y.float().sum(), leaf)
+    assert [g.dtype for g in grads] == [t.dtype for t in mixed]
+
+
+@pytest.mark.parametrize("op", OPS[:-1], ids=[op.name for op in OPS[:-1]])
+def test_a_number_as_noise_is_not_rounded(op: Op) -> None:
+    low = rounded(op, torch.bfloat16, noise="row")
+    low["noise"] = 0.3
+    found = fields(op.call(**low))
+    expected = fields(op.call(**cast(low, torch.float32)))
+    same_bits(list(found.values()), narrowed(list(expected.values()), torch.bfloat16))
+
+
+def test_answers_of_stored_weights_are_float64() -> None:
+    weight = normal(seeded("storage weight"), 3, 2, 2, 2).to(torch.bfloat16)
+    found = ops.end_response(weight, 0, size=[9], period=[9.0])
+    assert found.dtype == torch.float64
+    assert torch.equal(found, ops.end_response(weight.float(), 0, size=[9], period=[9.0]))
+
+
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
+def test_the_two_storage_types_do_not_mix(op: Op) -> None:
+    low = rounded(op, torch.bfloat16)
+    last = [k for k, v in low.items() if isinstance(v, Tensor) and v.is_floating_point()][-1]
+    with pytest.raises(TypeError, match=rf"physcon::{op.name}: expected one storage dtype"):
+        op.call(**{**low, last: low[last].half()})
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+def test_rows_hold_to_the_rounding_of_the_storage(dtype: torch.dtype) -> None:
+    g = seeded("stored rows")
+    mean, variance = normal(g, 4, 201).to(dtype), torch.rand(4, 201, generator=g).to(dtype)
+    rows, target = normal(g, 4, 3, 201).to(dtype), normal(g, 4, 3).to(dtype)
+    found = ops.condition_diagonal(mean, variance, rows, target, 0.0).mean.double()
+    wide, b = rows.double(), target.double()
+    gap = ((wide * found[:, None]).sum(-1) - b).abs()
+    size = (wide * found[:, None]).abs().sum(-1) + b.abs()
+    assert bool((gap <= 8 * torch.finfo(dtype).eps * size).all())
+
+
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
+def test_shapes_and_dtypes_are_known_without_numbers(op: Op) -> None:
+    low = rounded(op, torch.float16)
+    expected = fields(op.call(**low))
+    with FakeTensorMode() as mode:
+        fake = {k: mode.from_tensor(v) if isinstance(v, Tensor) else v for k, v in low.items()}
+        found = fields(op.call(**fake))
+    for name, value in expected.items():
+        assert (found[name].shape, found[name].dtype) == (value.shape, value.dtype), name
+
+
+@pytest.mark.parametrize("name", ["condition_diagonal", "spectral_conv"])
+def test_transforms_and_the_compiler_see_it(name: str) -> None:
+    op = next(op for op in EVERY_OP if op.name == name)
+    low = rounded(op, torch.bfloat16, noise="row")
+    names = list(low)
+
+    def call(*values: Any) -> Tensor:
+        return next(iter(fields(op.call(**dict(zip(names, values, strict=True)))).values()))
+
+    expected = call(*low.values())
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(*low.values()), expected)
+    first = names[0]
+    stacked = torch.stack([low[first], 2 * low[first]])
+    mapped = torch.func.vmap(lambda v: call(v, *list(low.values())[1:]))(stacked)
+    assert mapped.dtype == torch.bfloat16 and torch.equal(mapped[0], expected)
+    _, moved = torch.func.jvp(
+        lambda v: call(v, *list(low.values())[1:]), (low[first],), (low[first],)
+    )
+    assert moved.dtype == torch.bfloat16
