@@ -44,7 +44,7 @@ def stored(op: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
                 return function(*arguments, **named)
             wide = [_widen(op, value, dtype) for value in arguments]
             wide_named = {k: _widen(op, value, dtype) for k, value in named.items()}
-            return _narrow(function(*wide, **wide_named), dtype)  # type: ignore[arg-type]
+            return _narrow(function(*wide, **wide_named), dtype)
 
         return call
 
