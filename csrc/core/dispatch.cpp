@@ -105,12 +105,13 @@ PHYSCON_ENTRY_POINTS(PHYSCON_DECLARE)
     template result name(const Args<double>&, const Executor& PHYSCON_UNWRAP parameters);
 PHYSCON_ENTRY_POINTS(PHYSCON_DEFINE)
 
-// The solvers and the published gains compute in double precision only.
+// The solvers, the published gains and the phases are in double precision only.
 #define PHYSCON_SOLVERS(X)                                                   \
     X(std::size_t, balance_law_workspace, BalanceLawArgs, (), ())            \
     X(void, balance_law, BalanceLawArgs, (, void* workspace), (, workspace)) \
     X(std::size_t, cavity_workspace, CavityArgs, (), ())                     \
     X(void, cavity, CavityArgs, (, void* workspace), (, workspace))          \
+    X(void, spectral_phases, SpectralPhasesArgs, (), ())                     \
     X(void, two_step_gain, TwoStepGainArgs, (), ())                          \
     X(void, two_step_gain_adjoint, TwoStepGainArgs, (), ())
 

@@ -85,6 +85,13 @@ void spectral_synthesis(
     const SpectralTransformArgs<T>& args, const Executor& executor, void* workspace
 );
 
+/// e^{i w_k c} of the wavenumbers of each axis, in double precision for either element type.
+struct SpectralPhasesArgs {
+    SpectralGrid grid;
+    double* phases = nullptr;  ///< (M_1 + M_2 + M_3, 2), unused axes too
+};
+void spectral_phases(const SpectralPhasesArgs& args, const Executor& executor);
+
 /// Between the spectrum and whole Fourier transforms made elsewhere, (rows, P_1 .. P_{d-1},
 /// P_d / 2 + 1, 2) with angles about the first point, for integer periods. `items` given: writes
 /// the spectrum, times h_k if weighted. `spectrum` given: writes items whose unnormalised inverse
@@ -93,6 +100,7 @@ template <typename T>
 struct SpectralExchangeArgs {
     SpectralGrid grid;
     std::int64_t rows = 0;
+    const double* phases = nullptr;
     bool weighted = false;
     const T* items = nullptr;
     T* spectrum_out = nullptr;

@@ -59,6 +59,8 @@ struct SpectralCall {
 /// long as the pointer.
 template <typename T>
 std::shared_ptr<const T> spectral_tables_of(const SpectralGrid& grid);
+/// The phases of a grid, for whole transforms; kept likewise.
+std::shared_ptr<const double> spectral_phases_of(const SpectralGrid& grid);
 
 /// Fills in what the arguments of all spectral kernels begin with, but for the tables.
 template <typename T, typename Args>

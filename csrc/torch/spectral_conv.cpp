@@ -184,14 +184,6 @@ struct AlignedDelete {
     }
 };
 
-struct CachedTables {
-    SpectralGrid grid;
-    std::size_t bytes;
-    std::shared_ptr<void> memory;
-};
-// Enough for every layer of a few models; the least recently used tables go first.
-constexpr std::size_t cached_bytes = std::size_t{128} << 20;
-
 bool same_grid(const SpectralGrid& a, const SpectralGrid& b) {
     bool same = a.axes == b.axes;
     for (int axis = 0; axis < 3; ++axis) {
@@ -201,42 +193,78 @@ bool same_grid(const SpectralGrid& a, const SpectralGrid& b) {
     return same;
 }
 
+/// What is made once per grid; thread safe.
+class GridCache {
+  public:
+    /// `make` fills memory of `bytes()` bytes.
+    template <typename Bytes, typename Make>
+    std::shared_ptr<void> find(const SpectralGrid& grid, Bytes&& bytes, Make&& make) {
+        {
+            const std::lock_guard<std::mutex> lock(mutex_);
+            for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
+                if (same_grid(entry->grid, grid)) {
+                    entries_.splice(entries_.begin(), entries_, entry);
+                    return entry->memory;
+                }
+            }
+        }
+        // Two threads may make the same tables at once: equal tables, no harm.
+        const std::size_t count = bytes();
+        std::shared_ptr<void> memory(
+            ::operator new(count, std::align_val_t{alignment}), AlignedDelete{}
+        );
+        make(memory.get());
+        const std::lock_guard<std::mutex> lock(mutex_);
+        entries_.push_front({grid, count, memory});
+        std::size_t total = 0;
+        for (auto entry = entries_.begin(); entry != entries_.end();) {
+            total += entry->bytes;
+            const bool dropped = total > most_bytes && entry != entries_.begin();
+            entry = dropped ? entries_.erase(entry) : ++entry;
+        }
+        return memory;
+    }
+
+  private:
+    // Enough for every layer of a few models; the least recently used tables go first.
+    static constexpr std::size_t most_bytes = std::size_t{128} << 20;
+
+    struct Entry {
+        SpectralGrid grid;
+        std::size_t bytes;
+        std::shared_ptr<void> memory;
+    };
+    std::mutex mutex_;
+    std::list<Entry> entries_;
+};
+
 }  // namespace
+
+// Caches are never destroyed: threads may outlive the end of the program.
 
 template <typename T>
 std::shared_ptr<const T> spectral_tables_of(const SpectralGrid& grid) {
-    // Never destroyed: threads may outlive the end of the program.
-    static std::mutex& mutex = *new std::mutex;
-    static std::list<CachedTables>& cache = *new std::list<CachedTables>;
-    {
-        const std::lock_guard<std::mutex> lock(mutex);
-        for (auto entry = cache.begin(); entry != cache.end(); ++entry) {
-            if (same_grid(entry->grid, grid)) {
-                cache.splice(cache.begin(), cache, entry);
-                return std::static_pointer_cast<const T>(entry->memory);
-            }
-        }
-    }
-    // Two threads may make the same tables at once: equal tables, no harm.
+    static GridCache& cache = *new GridCache;
     SpectralTablesArgs<T> args;
     args.grid = grid;
-    const std::size_t bytes = spectral_tables_size(args, serial_executor());
-    std::shared_ptr<void> memory(
-        ::operator new(bytes, std::align_val_t{alignment}), AlignedDelete{}
-    );
-    args.tables = static_cast<T*>(memory.get());
-    spectral_tables(args, torch_executor(20.0 * static_cast<double>(bytes)));
-    const std::lock_guard<std::mutex> lock(mutex);
-    cache.push_front({grid, bytes, memory});
-    std::size_t total = 0;
-    for (auto entry = cache.begin(); entry != cache.end();) {
-        total += entry->bytes;
-        entry = total > cached_bytes && entry != cache.begin() ? cache.erase(entry) : ++entry;
-    }
-    return std::static_pointer_cast<const T>(memory);
+    std::size_t bytes = 0;
+    const auto measure = [&] { return bytes = spectral_tables_size(args, serial_executor()); };
+    return std::static_pointer_cast<const T>(cache.find(grid, measure, [&](void* memory) {
+        args.tables = static_cast<T*>(memory);
+        spectral_tables(args, torch_executor(20.0 * static_cast<double>(bytes)));
+    }));
 }
 template std::shared_ptr<const float> spectral_tables_of<float>(const SpectralGrid&);
 template std::shared_ptr<const double> spectral_tables_of<double>(const SpectralGrid&);
+
+std::shared_ptr<const double> spectral_phases_of(const SpectralGrid& grid) {
+    static GridCache& cache = *new GridCache;
+    const int64_t count = 2 * (grid.modes[0] + grid.modes[1] + grid.modes[2]);
+    const auto bytes = [&] { return static_cast<std::size_t>(count) * sizeof(double); };
+    return std::static_pointer_cast<const double>(cache.find(grid, bytes, [&](void* memory) {
+        spectral_phases({grid, static_cast<double*>(memory)}, serial_executor());
+    }));
+}
 
 namespace {
 

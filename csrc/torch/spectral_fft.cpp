@@ -83,7 +83,9 @@ Shape items_shape(const SpectralCall& call, int64_t channels) {
 
 template <typename T>
 void exchange(const SpectralCall& call, SpectralExchangeArgs<T>& args, int64_t rows) {
+    const std::shared_ptr<const double> phases = spectral_phases_of(call.grid);
     args.grid = call.grid;
+    args.phases = phases.get();
     args.rows = rows;
     const Executor executor = torch_executor(call.work());
     Workspace workspace(spectral_exchange_workspace(args, executor));

@@ -174,6 +174,24 @@ template <typename T>
 inline Vector<T> join_high(Vector<T> even, Vector<T> odd) {
     return join_lanes<1, T>(even, odd, std::make_index_sequence<width<T>>{});
 }
+/// a a c c from a b c d.
+template <typename T, std::size_t... i>
+inline Vector<T> first_of_pairs(Vector<T> v, std::index_sequence<i...>) {
+    return __builtin_shufflevector(v, v, (static_cast<int>(i) & ~1)...);
+}
+template <typename T>
+inline Vector<T> first_of_pairs(Vector<T> v) {
+    return first_of_pairs<T>(v, std::make_index_sequence<width<T>>{});
+}
+/// b b d d from a b c d.
+template <typename T, std::size_t... i>
+inline Vector<T> second_of_pairs(Vector<T> v, std::index_sequence<i...>) {
+    return __builtin_shufflevector(v, v, (static_cast<int>(i) | 1)...);
+}
+template <typename T>
+inline Vector<T> second_of_pairs(Vector<T> v) {
+    return second_of_pairs<T>(v, std::make_index_sequence<width<T>>{});
+}
 /// -1, +1, -1, ..
 template <typename T>
 inline Vector<T> alternating_signs() {

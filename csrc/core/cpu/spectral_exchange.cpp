@@ -14,6 +14,12 @@ struct Factors {
     T* b;  ///< -Im f, Im f, ..
 };
 
+/// Of mode k of one of the axes before the last.
+int64_t signed_wavenumber(const SpectralGrid& grid, int axis, int64_t k) {
+    const int64_t m = grid.modes[axis];
+    return 2 * k < m || m == 1 ? k : k - m;
+}
+
 template <typename T>
 class Exchange {
   public:
@@ -63,7 +69,7 @@ class Exchange {
 
   private:
     static constexpr int side = width<T> / 2;
-    static constexpr int64_t rows_at_once = 64, phases_at_once = 32;
+    static constexpr int64_t rows_at_once = 64;
 
     int64_t factor_size() const {
         return round_up(2 * args_.grid.modes[2], width<T>);
@@ -71,13 +77,9 @@ class Exchange {
     int64_t periods(int axis) const {
         return axis < 3 - args_.grid.axes ? 1 : static_cast<int64_t>(args_.grid.period[axis]);
     }
-    /// Signed wavenumber of mode k of one of the other axes; 0 for an axis that is not there.
-    int64_t wavenumber(int axis, int64_t k) const {
-        const int64_t m = args_.grid.modes[axis];
-        return 2 * k < m || m == 1 ? k : k - m;
-    }
+    /// Where mode k of one of the other axes lies in the transform.
     int64_t position(int axis, int64_t k) const {
-        const int64_t w = wavenumber(axis, k);
+        const int64_t w = signed_wavenumber(args_.grid, axis, k);
         return w < 0 ? w + periods(axis) : w;
     }
 
@@ -85,101 +87,86 @@ class Exchange {
     void make_factors(int64_t k0, int64_t k1, const Factors<T>& f) const {
         const SpectralGrid& g = args_.grid;
         const bool towards = args_.spectrum_out != nullptr;
-        const auto phase = [&](int axis, int64_t k) {
-            return cosine_sine(
-                static_cast<double>(k) * static_cast<double>(g.size[axis] - 1), g.period[axis]
-            );
-        };
-        const auto product = [](CosineSine x, CosineSine y) {
-            return CosineSine{
-                x.cosine * y.cosine - x.sine * y.sine, x.cosine * y.sine + x.sine * y.cosine
-            };
-        };
-        // cosine_sine takes angles in [0, 2 pi): the conjugate of the positive wavenumber.
-        const auto signed_phase = [&](int axis, int64_t k) {
-            const int64_t w = wavenumber(axis, k);
-            CosineSine z = phase(axis, w < 0 ? -w : w);
-            z.sine = w < 0 ? -z.sine : z.sine;
-            return z;
-        };
-        const CosineSine others = product(signed_phase(0, k0), signed_phase(1, k1));
+        const double* p0 = args_.phases + 2 * k0;
+        const double* p1 = args_.phases + 2 * (g.modes[0] + k1);
+        const double* p2 = args_.phases + 2 * (g.modes[0] + g.modes[1]);
+        // The inverse transform counts every wavenumber and its mirror, but for those that have
+        // none.
         const double volume = g.period[0] * g.period[1] * g.period[2];
-        // Angles add up: one exact phase per run and those within the first run.
-        CosineSine within[phases_at_once], before = {};
-        for (int64_t k = 0; k < smaller(phases_at_once, g.modes[2]); ++k) {
-            within[k] = phase(2, k);
-        }
+        const double weight = (towards ? 1 : 0.5) * (args_.weighted ? 2 / volume : 1);
+        const double cosine = weight * (p0[0] * p1[0] - p0[1] * p1[1]);
+        const double sine = weight * (p0[0] * p1[1] + p0[1] * p1[0]) * (towards ? 1 : -1);
+        const double sign = towards ? 1 : -1;
         for (int64_t k = 0; k < g.modes[2]; ++k) {
-            if (k % phases_at_once == 0) {
-                before = product(others, phase(2, k));
+            const double c = p2[2 * k], s = sign * p2[2 * k + 1];
+            const auto re = static_cast<T>(cosine * c - sine * s);
+            const auto im = static_cast<T>(cosine * s + sine * c);
+            f.a[2 * k] = f.a[2 * k + 1] = re;
+            f.b[2 * k] = -im;
+            f.b[2 * k + 1] = im;
+        }
+        const T single = static_cast<T>((towards ? 1 : 2) * (args_.weighted ? 0.5 : 1));
+        const auto correct = [&](int64_t k) {
+            for (int64_t i = 2 * k; i < 2 * k + 2; ++i) {
+                f.a[i] *= single;
+                f.b[i] *= single;
             }
-            const CosineSine z = product(before, within[k % phases_at_once]);
-            const bool single = k == 0 || 2 * static_cast<double>(k) == g.period[2];
-            const double count = single ? 1 : 2;
-            // The inverse transform counts every wavenumber and its mirror.
-            double weight = args_.weighted ? count / volume : 1;
-            weight = towards ? weight : weight / count;
-            const double sine = towards ? z.sine : -z.sine;
-            f.a[2 * k] = f.a[2 * k + 1] = static_cast<T>(weight * z.cosine);
-            f.b[2 * k] = static_cast<T>(-weight * sine);
-            f.b[2 * k + 1] = static_cast<T>(weight * sine);
+        };
+        correct(0);
+        if (2 * static_cast<double>(g.modes[2] - 1) == g.period[2]) {
+            correct(g.modes[2] - 1);
         }
     }
 
     static Vector<T> times(Vector<T> z, const Factors<T>& f, int64_t k) {
         return z * load(f.a + 2 * k) + swap_pairs<T>(z) * load(f.b + 2 * k);
     }
-    static void times(const T* z, const Factors<T>& f, int64_t k, T* to) {
-        const T re = z[0], im = z[1];
-        to[0] = re * f.a[2 * k] + im * f.b[2 * k];
-        to[1] = im * f.a[2 * k] + re * f.b[2 * k + 1];
-    }
 
+    /// Calls body(full, k, modes, r, rows) for squares of wavenumbers and rows.
+    template <typename Body>
+    void for_squares(int64_t first, int64_t stop, Body&& body) const {
+        const int64_t modes = args_.grid.modes[2];
+        for (int64_t k = 0; k < modes; k += side) {
+            const auto wavenumbers = static_cast<int>(smaller<int64_t>(side, modes - k));
+            for (int64_t r = first; r < stop; r += side) {
+                const auto rows = static_cast<int>(smaller<int64_t>(side, stop - r));
+                if (wavenumbers == side && rows == side) {
+                    body(std::true_type{}, k, side, r, side);
+                } else {
+                    body(std::false_type{}, k, wavenumbers, r, rows);
+                }
+            }
+        }
+    }
     void collect(int64_t o, int64_t at, int64_t first, int64_t stop, const Factors<T>& f) const {
-        const int64_t modes = args_.grid.modes[2], rows = args_.rows;
-        T* to = args_.spectrum_out + 2 * o * modes * rows;
-        const auto line = [&](int64_t row) { return args_.items + 2 * (row * item_ + at); };
-        const int64_t whole = modes / side * side, turned = first + (stop - first) / side * side;
-        for (int64_t k = 0; k < whole; k += side) {
-            for (int64_t r = first; r < turned; r += side) {
-                Vector<T> square[side];
-                for (int i = 0; i < side; ++i) {
-                    square[i] = times(load(line(r + i) + 2 * k), f, k);
-                }
-                transpose<2, T>(square);
-                for (int i = 0; i < side; ++i) {
-                    store(to + 2 * ((k + i) * rows + r), square[i]);
-                }
+        T* to = args_.spectrum_out + 2 * o * args_.grid.modes[2] * args_.rows;
+        const T* from = args_.items + 2 * at;
+        for_squares(first, stop, [&](auto full, int64_t k, int modes, int64_t r, int rows) {
+            Vector<T> square[side] = {};
+            for (int i = 0; i < rows; ++i) {
+                const T* line = from + 2 * (r + i) * item_;
+                square[i] = times(load_lanes<full>(line + 2 * k, 2 * modes), f, k);
             }
-        }
-        for (int64_t r = first; r < stop; ++r) {
-            for (int64_t k = r < turned ? whole : 0; k < modes; ++k) {
-                times(line(r) + 2 * k, f, k, to + 2 * (k * rows + r));
+            transpose<2, T>(square);
+            for (int i = 0; i < modes; ++i) {
+                store_lanes<full>(to + 2 * ((k + i) * args_.rows + r), square[i], 2 * rows);
             }
-        }
+        });
     }
     void distribute(int64_t o, int64_t at, int64_t first, int64_t stop, const Factors<T>& f) const {
-        const int64_t modes = args_.grid.modes[2], rows = args_.rows;
-        const T* from = args_.spectrum + 2 * o * modes * rows;
-        const auto line = [&](int64_t row) { return args_.items_out + 2 * (row * item_ + at); };
-        const int64_t whole = modes / side * side, turned = first + (stop - first) / side * side;
-        for (int64_t k = 0; k < whole; k += side) {
-            for (int64_t r = first; r < turned; r += side) {
-                Vector<T> square[side];
-                for (int i = 0; i < side; ++i) {
-                    square[i] = load(from + 2 * ((k + i) * rows + r));
-                }
-                transpose<2, T>(square);
-                for (int i = 0; i < side; ++i) {
-                    store(line(r + i) + 2 * k, times(square[i], f, k));
-                }
+        const T* from = args_.spectrum + 2 * o * args_.grid.modes[2] * args_.rows;
+        T* to = args_.items_out + 2 * at;
+        for_squares(first, stop, [&](auto full, int64_t k, int modes, int64_t r, int rows) {
+            Vector<T> square[side] = {};
+            for (int i = 0; i < modes; ++i) {
+                square[i] = load_lanes<full>(from + 2 * ((k + i) * args_.rows + r), 2 * rows);
             }
-        }
-        for (int64_t r = first; r < stop; ++r) {
-            for (int64_t k = r < turned ? whole : 0; k < modes; ++k) {
-                times(from + 2 * (k * rows + r), f, k, line(r) + 2 * k);
+            transpose<2, T>(square);
+            for (int i = 0; i < rows; ++i) {
+                T* line = to + 2 * (r + i) * item_;
+                store_lanes<full>(line + 2 * k, times(square[i], f, k), 2 * modes);
             }
-        }
+        });
     }
 
     const SpectralExchangeArgs<T>& args_;
@@ -190,6 +177,23 @@ class Exchange {
 };
 
 }  // namespace
+
+void spectral_phases(const SpectralPhasesArgs& args, const Executor&) {
+    const SpectralGrid& g = args.grid;
+    double* to = args.phases;
+    for (int axis = 0; axis < 3; ++axis) {
+        for (int64_t k = 0; k < g.modes[axis]; ++k, to += 2) {
+            const int64_t w = axis == 2 ? k : signed_wavenumber(g, axis, k);
+            // Angles of cosine_sine are not negative: the conjugate of the mirror.
+            const CosineSine z = cosine_sine(
+                static_cast<double>(w < 0 ? -w : w) * static_cast<double>(g.size[axis] - 1),
+                g.period[axis]
+            );
+            to[0] = z.cosine;
+            to[1] = w < 0 ? -z.sine : z.sine;
+        }
+    }
+}
 
 template <typename T>
 std::size_t spectral_exchange_workspace(

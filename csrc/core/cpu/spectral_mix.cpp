@@ -197,6 +197,17 @@ void complex_product(const ComplexProduct<T>& p) {
     }
 }
 
+/// Calls body(full, at, count) for the vectors of [begin, end), the last one perhaps in part.
+template <typename T, typename Body>
+inline void for_vectors(int64_t begin, int64_t end, Body&& body) {
+    for (; begin + width<T> <= end; begin += width<T>) {
+        body(std::true_type{}, begin, width<T>);
+    }
+    if (begin < end) {
+        body(std::false_type{}, begin, static_cast<int>(end - begin));
+    }
+}
+
 /// Few rows and a matrix beyond the second-level cache: all of the matrix is read once, in the
 /// order of memory, as many steps at a time as keep the sums cheap. No sum changes.
 constexpr int64_t few_rows = 4;
@@ -223,17 +234,35 @@ void product_in_parts(ComplexProduct<T> p) {
     }
 }
 
-/// A single channel: the one weight times a row of the batch.
+/// A single channel: the one weight of each mode, or its conjugate, times the row of the batch. A
+/// batch of one is a row over the modes.
 template <Conjugate which, typename T>
-void scale_row(const T* weight, const T* row, int64_t batch, T* out) {
-    ComplexProduct<T> p = {};
-    p.left = weight;
-    p.right = row;
-    p.out = out;
-    p.columns = 2 * batch;
-    p.ahead = row + p.columns;
-    p.rows = p.steps = 1;
-    complex_product<which>(p);
+void scale_rows(
+    const Executor& executor, int64_t modes, int64_t batch, const T* weight, const T* rows, T* out
+) {
+    const Vector<T> signs =
+        which == Conjugate::none ? alternating_signs<T>() : -alternating_signs<T>();
+    const auto scale = [&](auto full, Vector<T> re, Vector<T> im, int64_t at, int count) {
+        const Vector<T> row = load_lanes<full>(rows + at, count);
+        store_lanes<full>(out + at, re * row + signs * im * swap_pairs<T>(row), count);
+    };
+    constexpr int64_t modes_at_once = 512;
+    run_indices(executor, (modes + modes_at_once - 1) / modes_at_once, [&](int64_t, int64_t run) {
+        const int64_t first = run * modes_at_once, stop = smaller(first + modes_at_once, modes);
+        if (batch == 1) {
+            for_vectors<T>(2 * first, 2 * stop, [&](auto full, int64_t at, int count) {
+                const Vector<T> w = load_lanes<full>(weight + at, count);
+                scale(full, first_of_pairs<T>(w), second_of_pairs<T>(w), at, count);
+            });
+            return;
+        }
+        for (int64_t k = first; k < stop; ++k) {
+            const Vector<T> re = Vector<T>{} + weight[2 * k], im = Vector<T>{} + weight[2 * k + 1];
+            for_vectors<T>(2 * k * batch, 2 * (k + 1) * batch, [&](auto full, int64_t at, int n) {
+                scale(full, re, im, at, n);
+            });
+        }
+    });
 }
 
 /// w' of one mode: (out, in) from (in, out), in squares that are turned in registers.
@@ -274,14 +303,12 @@ std::size_t mix(const SpectralMixArgs<T>& a, const Executor& executor, void* wor
     if (workspace == nullptr) {
         return larger<std::size_t>(arena.used(), 1);  // a null pointer would ask again
     }
+    if (a.in == 1 && a.out == 1) {
+        scale_rows<Conjugate::none>(executor, a.modes, a.batch, a.weight, a.input, a.output);
+        return arena.used();
+    }
     run_indices(executor, a.modes, [&](int64_t slot, int64_t k) {
         ComplexProduct<T> p = {};
-        if (a.in == 1 && a.out == 1) {
-            scale_row<Conjugate::none>(
-                a.weight + 2 * k, a.input + 2 * k * a.batch, a.batch, a.output + 2 * k * a.batch
-            );
-            return;
-        }
         p.left = a.input + 2 * k * rows;
         p.both = both + slot * rows;
         sum_parts<Conjugate::none>(p.left, rows, both + slot * rows);
@@ -312,15 +339,24 @@ std::size_t mix_adjoint(const SpectralMixArgs<T>& a, const Executor& executor, v
     if (workspace == nullptr) {
         return arena.used();
     }
+    const bool single = a.in == 1 && a.out == 1;
+    if (single && a.input_gradient != nullptr) {
+        scale_rows<Conjugate::left>(
+            executor, a.modes, a.batch, a.weight, a.upstream, a.input_gradient
+        );
+    }
+    if (single && a.batch == 1 && a.weight_gradient != nullptr) {
+        scale_rows<Conjugate::left>(executor, a.modes, 1, a.input, a.upstream, a.weight_gradient);
+    }
+    if (single && (a.batch == 1 || a.weight_gradient == nullptr)) {
+        return arena.used();
+    }
     run_indices(executor, a.modes, [&](int64_t slot, int64_t k) {
         const T* upstream = a.upstream + 2 * k * a.batch * a.out;
         T* both = sums + slot * most;
         ComplexProduct<T> p = {};
         p.both = both;
-        if (a.input_gradient != nullptr && a.in == 1 && a.out == 1) {
-            T* to = a.input_gradient + 2 * k * a.batch;
-            scale_row<Conjugate::left>(a.weight + 2 * k, upstream, a.batch, to);
-        } else if (a.input_gradient != nullptr) {
+        if (!single && a.input_gradient != nullptr) {
             T* across = turned + slot * 2 * a.in * a.out;
             transpose_weight(a.weight + 2 * k * a.in * a.out, a.in, a.out, across);
             p.left = upstream;
