@@ -132,7 +132,9 @@ def _times(calls: list[Call], rounds: int, order: random.Random) -> list[float]:
 def measure(shape: dict[str, Any], dtype: torch.dtype, order: random.Random) -> dict[str, Any]:
     """Return one record: the shape, our microseconds and the ratio to the fastest, per pass."""
     sizes, modes = shape["size"], shape["modes"]
-    whole = torch.ops.physcon.spectral_uses_fft(sizes, modes, [float(n) for n in sizes])
+    whole = torch.ops.physcon.spectral_uses_fft(
+        sizes, modes, [float(n) for n in sizes], dtype == torch.float64
+    )
     record = shape | {"whole_transforms": whole, "us": {}, "ratio": {}}
     for name in PASSES:
         calls = _calls(shape, name != "forward", dtype)

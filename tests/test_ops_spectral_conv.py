@@ -180,6 +180,7 @@ def test_the_choice_between_both_ways_can_be_asked_and_forced(
     monkeypatch.delenv("PHYSCON_SPECTRAL_PATH", raising=False)
     assert not uses_fft([1024], [16], [1024.0])
     assert uses_fft([8192], [4097], [8192.0])
+    assert uses_fft([1058], [530], [1058.0], doubles=True)
     monkeypatch.setenv("PHYSCON_SPECTRAL_PATH", "fft")
     assert uses_fft([1024], [16], [1024.0])
     assert not uses_fft([1024], [16], [1100.5])  # no whole transform has such a period
@@ -279,6 +280,25 @@ def test_threads_and_splits_of_the_batch_do_not_change_a_bit(
     for count in (1, 2, 5):
         part = x[:count].detach().requires_grad_()
         same_bits(everything(part)[:2], [v[:count] for v in expected[:2]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_single_channel_has_the_same_bits_in_a_batch_of_any_size(
+    dtype: torch.dtype, path: str
+) -> None:
+    """1, 2 and 4 rows are shuffled by vectors, others in squares; a batch of one mixes in runs."""
+    x, w = (t.to(dtype).requires_grad_() for t in problem((150,), (75,), (11,), (1, 1)))
+    g = normal(seeded("upstream"), *x.shape).to(dtype)
+
+    def both(x: Tensor, g: Tensor) -> list[Tensor]:
+        y = ops.spectral_conv(x, w)
+        return [y, torch.autograd.grad(y, x, g)[0]]
+
+    expected = both(x, g)
+    assert deviation(expected[0], reference.spectral_conv(x, w)) < BOUND[dtype]
+    for count in (1, 2, 3, 4, 5, 8, 9):
+        part = x[:count].detach().requires_grad_()
+        same_bits(both(part, g[:count]), [v[:count] for v in expected])
 
 
 @pytest.mark.parametrize(

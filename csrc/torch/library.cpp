@@ -184,5 +184,5 @@ STABLE_TORCH_LIBRARY(physcon, m) {
         "slip) -> Tensor"
     );
     // Whether spectral_conv would use whole Fourier transforms of the framework on this grid.
-    m.def("spectral_uses_fft(int[] size, int[] modes, float[] period) -> bool");
+    m.def("spectral_uses_fft(int[] size, int[] modes, float[] period, bool doubles=False) -> bool");
 }

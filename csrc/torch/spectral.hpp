@@ -74,7 +74,7 @@ void set_sizes(const SpectralCall& call, const Tensor& weight, Args& args) {
 
 /// Whether whole Fourier transforms of the framework beat sums over the kept wavenumbers. The
 /// environment variable PHYSCON_SPECTRAL_PATH (matrix, fft, auto) overrides the measured choice.
-bool prefers_fft(const SpectralGrid& grid);
+bool prefers_fft(const SpectralGrid& grid, ScalarType type);
 
 /// spectral_analysis and spectral_synthesis by whole transforms; same spectrum.
 template <typename T>

@@ -279,14 +279,19 @@ SpectralMixArgs<T> mixing_of(const SpectralCall& call, const Tensor& weight) {
     return mixing;
 }
 
+template <typename T>
+std::size_t spectrum_bytes(const SpectralCall& call, int64_t channels) {
+    return static_cast<std::size_t>(2 * call.mode_count * call.items * channels) * sizeof(T);
+}
+
 /// The convolution by whole transforms; the spectrum of x goes to `spectrum`.
 template <typename T>
 Tensor fft_conv(const SpectralCall& call, const Tensor& x, const Tensor& weight, T* spectrum) {
     fft_analysis(call, x, call.in, false, spectrum);
-    const Tensor mixed = allocate(x, call.spectrum_shape(call.out));
+    Workspace mixed(spectrum_bytes<T>(call, call.out));
     SpectralMixArgs<T> mixing = mixing_of<T>(call, weight);
     mixing.input = spectrum;
-    mixing.output = mixed.template mutable_data_ptr<T>();
+    mixing.output = static_cast<T*>(mixed.data());
     const Executor executor = torch_executor(call.work());
     Workspace workspace(spectral_mix_workspace(mixing, executor));
     spectral_mix(mixing, executor, workspace.data());
@@ -303,13 +308,13 @@ Tensor fft_conv_backward(
     bool x_needed,
     T* weight_out
 ) {
-    const Tensor upstream = allocate(grad, call.spectrum_shape(call.out));
-    fft_analysis(call, grad, call.out, true, upstream.template mutable_data_ptr<T>());
-    const Tensor x_spectrum = allocate(grad, x_needed ? call.spectrum_shape(call.in) : Shape{0});
+    Workspace upstream(spectrum_bytes<T>(call, call.out));
+    fft_analysis(call, grad, call.out, true, static_cast<T*>(upstream.data()));
+    Workspace x_spectrum(x_needed ? spectrum_bytes<T>(call, call.in) : 0);
     SpectralMixArgs<T> mixing = mixing_of<T>(call, weight);
     mixing.input = spectrum.template const_data_ptr<T>();
-    mixing.upstream = upstream.template const_data_ptr<T>();
-    mixing.input_gradient = x_needed ? x_spectrum.template mutable_data_ptr<T>() : nullptr;
+    mixing.upstream = static_cast<const T*>(upstream.data());
+    mixing.input_gradient = x_needed ? static_cast<T*>(x_spectrum.data()) : nullptr;
     mixing.weight_gradient = weight_out;
     const Executor executor = torch_executor(call.work());
     Workspace workspace(spectral_mix_workspace(mixing, executor));
@@ -333,7 +338,7 @@ std::tuple<Tensor, Tensor> spectral_conv(
     call.check("weight", weight_in, shape_of(weight_in), type);
     const Tensor x = packed(x_in), weight = packed(weight_in);
     Tensor spectrum = allocate(x, call.spectrum_shape(call.in));
-    if (x.is_cpu() && call.items > 0 && prefers_fft(call.grid)) {
+    if (x.is_cpu() && call.items > 0 && prefers_fft(call.grid, type)) {
         Tensor y;
         dispatch(op, x, [&](auto tag) {
             using scalar_t = decltype(tag);
@@ -392,7 +397,7 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
     call.check("spectrum", spectrum_in, call.spectrum_shape(call.in), type);
     const Tensor grad = packed(grad_in), spectrum = packed(spectrum_in), weight = packed(weight_in);
     Tensor weight_out = allocate(grad, weight_needed ? shape_of(weight) : Shape{0});
-    if (grad.is_cpu() && call.items > 0 && prefers_fft(call.grid)) {
+    if (grad.is_cpu() && call.items > 0 && prefers_fft(call.grid, type)) {
         Tensor x_bar;
         dispatch(op, grad, [&](auto tag) {
             using scalar_t = decltype(tag);

@@ -126,24 +126,22 @@ template Tensor fft_synthesis(const SpectralCall&, const double*, int64_t, bool,
 
 namespace {
 
-// The choice, measured in single precision (double follows), in multiply-adds per line.
+// The choice, by models of both ways. It knows nothing of the batch: bits must not depend on it.
 
-/// How much slower whole transforms are for lengths that are not made of small primes, and odd
-/// ones.
-double length_factor(int64_t n) {
-    int64_t rest = n;
-    bool few = true;
-    for (const int64_t prime : {2, 3, 5, 7, 11, 13}) {
-        while (rest % prime == 0) {
-            rest /= prime;
-            few = few && prime <= 5;
-        }
-    }
-    if (rest > 1) {
-        return 8;
-    }
-    return n % 2 != 0 ? 3 : few ? 1 : 2;
-}
+/// Nanoseconds of one core with 512-bit vectors, fitted to some 600 grids per element type.
+struct LineCosts {
+    double split_point, split_point_mode, split_mode;  // sums in two steps
+    double line, point, product, far_product;          // folded sums; far: beyond the cache
+    double base, two, small_prime, middle_prime, large_prime, huge_prime;  // transforms, per point
+    double odd, mode;
+};
+constexpr LineCosts single_costs = {
+    0.363, 0.0120, 1.27, 324, 0.41, 0.0793, 0.0446, 1.67, 0.072, 0.385, 0.885, 4.8, 8.2, 2.3, 2.0
+};
+constexpr LineCosts double_costs = {
+    0.421, 0.0269, 0, 425, 0.55, 0.1584, 0.1536, 1.01, 0.306, 0.845, 1.41, 7.4, 19.8, 2.0, 3.0
+};
+
 /// Vectors of fewer bytes slow the sums down more than the transforms, which have their own.
 double isa_factor() {
     switch (active_isa()) {
@@ -163,24 +161,68 @@ double folded_points(const SpectralGrid& grid, int axis) {
     return std::fmod(p, 2.0) == 0 ? std::min(n / 2, p / 4 + 1) : n / 2 + 1;
 }
 
-bool line_fft_is_cheaper(const SpectralGrid& grid) {
+/// Analysis and synthesis of a line by sums over the kept wavenumbers.
+double sums_cost(const SpectralGrid& grid, const LineCosts& c, std::size_t bytes) {
     const double p = grid.period[2];
     const auto m = static_cast<double>(grid.modes[2]);
-    const auto period = static_cast<int64_t>(p);
-    // Two steps for multiples of 16: a fixed number of operations per point, then the sums.
-    const double points = std::ceil(p / 256) * 256;
-    const double work =
-        period % 16 == 0 ? points * (4.5 + m / 5) + 46 * m : 2 * folded_points(grid, 2) * m;
-    const bool power = (period & (period - 1)) == 0;
-    const double whole = 3500 + (power ? 40 : 50) * p * length_factor(period);
-    return work > isa_factor() * whole && p > 256;  // below, whole transforms never won
+    if (static_cast<int64_t>(p) % 16 == 0) {
+        const double points = std::ceil(p / 256) * 256;
+        return points * (c.split_point + c.split_point_mode * m) + c.split_mode * m;
+    }
+    const double products = folded_points(grid, 2) * m;
+    const double near = static_cast<double>(std::size_t{1} << 19) / static_cast<double>(bytes);
+    return c.line + c.point * static_cast<double>(grid.size[2]) + c.product * products +
+           c.far_product * std::max(0.0, products - near);
+}
+/// The same by whole transforms: large prime factors are what makes them slow.
+double transforms_cost(const SpectralGrid& grid, const LineCosts& c) {
+    auto rest = static_cast<int64_t>(grid.period[2]);
+    double per_point = c.base;
+    for (int64_t prime = 2; prime <= 61; ++prime) {
+        for (; rest % prime == 0; rest /= prime) {
+            per_point += prime == 2    ? c.two
+                         : prime <= 5  ? c.small_prime
+                         : prime <= 13 ? c.middle_prime
+                                       : c.large_prime;
+        }
+    }
+    per_point += rest > 1 ? c.huge_prime : 0;
+    const bool odd = static_cast<int64_t>(grid.period[2]) % 2 != 0;
+    return grid.period[2] * per_point * (odd ? c.odd : 1) +
+           c.mode * static_cast<double>(grid.modes[2]);
+}
+
+// Whole transforms lose little where they are chosen wrongly, sums may lose much.
+constexpr double caution = 0.9;
+
+bool line_fft_is_cheaper(const SpectralGrid& grid, std::size_t bytes) {
+    const LineCosts& costs = bytes == sizeof(float) ? single_costs : double_costs;
+    return sums_cost(grid, costs, bytes) > caution * isa_factor() * transforms_cost(grid, costs) &&
+           grid.period[2] > 256;  // below, whole transforms never won
+}
+
+/// How much slower whole transforms of several axes are for lengths that are not made of small
+/// primes, and odd ones.
+double length_factor(int64_t n) {
+    int64_t rest = n;
+    bool few = true;
+    for (const int64_t prime : {2, 3, 5, 7, 11, 13}) {
+        while (rest % prime == 0) {
+            rest /= prime;
+            few = few && prime <= 5;
+        }
+    }
+    if (rest > 1) {
+        return 8;
+    }
+    return n % 2 != 0 ? 3 : few ? 1 : 2;
 }
 
 constexpr double rate_more_axes = 7;  // times points times log2(points)
 
-bool fft_is_cheaper(const SpectralGrid& grid) {
+bool fft_is_cheaper(const SpectralGrid& grid, std::size_t bytes) {
     if (grid.axes == 1) {
-        return line_fft_is_cheaper(grid);
+        return line_fft_is_cheaper(grid, bytes);
     }
     double work = 0, lines = 1, columns = 1, points = 1, factor = 1;
     for (int axis = 0; axis < 3; ++axis) {
@@ -202,7 +244,7 @@ bool fft_is_cheaper(const SpectralGrid& grid) {
 
 }  // namespace
 
-bool prefers_fft(const SpectralGrid& grid) {
+bool prefers_fft(const SpectralGrid& grid, ScalarType type) {
     for (int axis = 3 - grid.axes; axis < 3; ++axis) {
         if (std::floor(grid.period[axis]) != grid.period[axis]) {
             return false;  // no discrete transform has such a period
@@ -221,7 +263,7 @@ bool prefers_fft(const SpectralGrid& grid) {
             return path == "fft";
         }
     }
-    return fft_is_cheaper(grid);
+    return fft_is_cheaper(grid, type == ScalarType::Double ? sizeof(double) : sizeof(float));
 }
 
 }  // namespace physcon::binding
@@ -231,7 +273,8 @@ namespace {
 bool spectral_uses_fft(
     const std::vector<int64_t>& size,
     const std::vector<int64_t>& modes,
-    const std::vector<double>& period
+    const std::vector<double>& period,
+    bool doubles
 ) {
     const auto d = size.size();
     STD_TORCH_CHECK(
@@ -251,7 +294,8 @@ bool spectral_uses_fft(
         grid.modes[3 - d + axis] = modes[axis];
         grid.period[3 - d + axis] = period[axis];
     }
-    return physcon::binding::prefers_fft(grid);
+    using physcon::binding::ScalarType;
+    return physcon::binding::prefers_fft(grid, doubles ? ScalarType::Double : ScalarType::Float);
 }
 
 }  // namespace

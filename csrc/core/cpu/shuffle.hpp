@@ -35,22 +35,54 @@ inline void store_pairs(T* to, Vector<T> a, Vector<T> b) {
     store(to, interleave<0, 1, T>(a, b));
     store(to + width<T>, interleave<width<T> / 2, 1, T>(a, b));
 }
-/// A square of units, one vector per row, turned in log2(rows) perfect shuffles.
-template <int unit, typename T>
-inline void transpose(Vector<T> (&rows)[width<T> / unit]) {
-    constexpr int count = width<T> / unit;
+/// The reverse: units `first`, first + 2, .. of both.
+template <int first, int unit, typename T, std::size_t... i>
+inline Vector<T> every_other(Vector<T> a, Vector<T> b, std::index_sequence<i...>) {
+    return __builtin_shufflevector(
+        a, b, (static_cast<int>(i) / unit * 2 * unit + first * unit + static_cast<int>(i) % unit)...
+    );
+}
+template <int first, int unit, typename T>
+inline Vector<T> every_other(Vector<T> a, Vector<T> b) {
+    return every_other<first, unit, T>(a, b, std::make_index_sequence<width<T>>{});
+}
+/// Units of `count` vectors, a power of two, one after the other: of the first of each, the second
+/// of each, .. in log2(count) perfect shuffles.
+template <int unit, typename T, int count>
+inline void interleave_all(Vector<T> (&v)[count]) {
     for (int step = 1; step < count; step *= 2) {
         Vector<T> next[count];
 #pragma GCC unroll 8
         for (int i = 0; i < count / 2; ++i) {
-            next[2 * i] = interleave<0, unit, T>(rows[i], rows[i + count / 2]);
-            next[2 * i + 1] = interleave<width<T> / 2, unit, T>(rows[i], rows[i + count / 2]);
+            next[2 * i] = interleave<0, unit, T>(v[i], v[i + count / 2]);
+            next[2 * i + 1] = interleave<width<T> / 2, unit, T>(v[i], v[i + count / 2]);
         }
 #pragma GCC unroll 16
         for (int i = 0; i < count; ++i) {
-            rows[i] = next[i];
+            v[i] = next[i];
         }
     }
+}
+/// The reverse.
+template <int unit, typename T, int count>
+inline void separate_all(Vector<T> (&v)[count]) {
+    for (int step = 1; step < count; step *= 2) {
+        Vector<T> next[count];
+#pragma GCC unroll 8
+        for (int i = 0; i < count / 2; ++i) {
+            next[i] = every_other<0, unit, T>(v[2 * i], v[2 * i + 1]);
+            next[i + count / 2] = every_other<1, unit, T>(v[2 * i], v[2 * i + 1]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < count; ++i) {
+            v[i] = next[i];
+        }
+    }
+}
+/// A square of units, one vector per row, turned.
+template <int unit, typename T>
+inline void transpose(Vector<T> (&rows)[width<T> / unit]) {
+    interleave_all<unit, T>(rows);
 }
 
 /// Two neighbours p[0], p[1] repeated over all lanes.

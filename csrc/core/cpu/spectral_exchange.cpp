@@ -94,16 +94,16 @@ class Exchange {
         // none.
         const double volume = g.period[0] * g.period[1] * g.period[2];
         const double weight = (towards ? 1 : 0.5) * (args_.weighted ? 2 / volume : 1);
-        const double cosine = weight * (p0[0] * p1[0] - p0[1] * p1[1]);
-        const double sine = weight * (p0[0] * p1[1] + p0[1] * p1[0]) * (towards ? 1 : -1);
-        const double sign = towards ? 1 : -1;
-        for (int64_t k = 0; k < g.modes[2]; ++k) {
-            const double c = p2[2 * k], s = sign * p2[2 * k + 1];
-            const auto re = static_cast<T>(cosine * c - sine * s);
-            const auto im = static_cast<T>(cosine * s + sine * c);
-            f.a[2 * k] = f.a[2 * k + 1] = re;
-            f.b[2 * k] = -im;
-            f.b[2 * k + 1] = im;
+        const Vector<double> signs = alternating_signs<double>();
+        const Vector<double> cosine = Vector<double>{} + weight * (p0[0] * p1[0] - p0[1] * p1[1]);
+        const Vector<double> sine = weight * (p0[0] * p1[1] + p0[1] * p1[0]) * signs;
+        for (int64_t i = 0; i < 2 * g.modes[2]; i += width<double>) {
+            const auto left = smaller<int64_t>(width<double>, 2 * g.modes[2] - i);
+            const Vector<double> z = load_partial(p2 + i, static_cast<int>(left));
+            const Vector<double> product = cosine * z + sine * swap_pairs<double>(z);
+            const Vector<double> imaginary = signs * second_of_pairs<double>(product);
+            store_as<true>(f.a + i, first_of_pairs<double>(product), width<double>);
+            store_as<true>(f.b + i, towards ? imaginary : -imaginary, width<double>);
         }
         const T single = static_cast<T>((towards ? 1 : 2) * (args_.weighted ? 0.5 : 1));
         const auto correct = [&](int64_t k) {
@@ -141,6 +141,9 @@ class Exchange {
     void collect(int64_t o, int64_t at, int64_t first, int64_t stop, const Factors<T>& f) const {
         T* to = args_.spectrum_out + 2 * o * args_.grid.modes[2] * args_.rows;
         const T* from = args_.items + 2 * at;
+        if (call_few([&](auto rows) { collect_few<decltype(rows)::value>(from, f, to); })) {
+            return;
+        }
         for_squares(first, stop, [&](auto full, int64_t k, int modes, int64_t r, int rows) {
             Vector<T> square[side] = {};
             for (int i = 0; i < rows; ++i) {
@@ -156,6 +159,9 @@ class Exchange {
     void distribute(int64_t o, int64_t at, int64_t first, int64_t stop, const Factors<T>& f) const {
         const T* from = args_.spectrum + 2 * o * args_.grid.modes[2] * args_.rows;
         T* to = args_.items_out + 2 * at;
+        if (call_few([&](auto rows) { distribute_few<decltype(rows)::value>(from, f, to); })) {
+            return;
+        }
         for_squares(first, stop, [&](auto full, int64_t k, int modes, int64_t r, int rows) {
             Vector<T> square[side] = {};
             for (int i = 0; i < modes; ++i) {
@@ -167,6 +173,56 @@ class Exchange {
                 store_lanes<full>(line + 2 * k, times(square[i], f, k), 2 * modes);
             }
         });
+    }
+
+    /// Calls body(rows) if there are 1, 2 or 4 rows, fewer than a square has: whole vectors of them
+    /// are shuffled then.
+    template <typename Body>
+    bool call_few(Body&& body) const {
+        if (args_.rows == 1) {
+            body(std::integral_constant<int, 1>{});
+        } else if (args_.rows == 2 && side > 2) {
+            body(std::integral_constant<int, 2>{});
+        } else if (args_.rows == 4 && side > 4) {
+            body(std::integral_constant<int, 4>{});
+        } else {
+            return false;
+        }
+        return true;
+    }
+    /// Numbers of the spectrum from element `at` on that belong to a run of wavenumbers and vector.
+    template <int rows>
+    int left(int64_t at, int vector) const {
+        const int64_t count = 2 * rows * args_.grid.modes[2] - (rows * at + vector * width<T>);
+        return static_cast<int>(smaller<int64_t>(width<T>, larger<int64_t>(count, 0)));
+    }
+    template <int rows>
+    void collect_few(const T* from, const Factors<T>& f, T* to) const {
+        for (int64_t at = 0; at < 2 * args_.grid.modes[2]; at += width<T>) {
+            Vector<T> lines[rows];
+            for (int r = 0; r < rows; ++r) {
+                lines[r] =
+                    times(load_partial(from + 2 * r * item_ + at, left<1>(at, 0)), f, at / 2);
+            }
+            interleave_all<2, T>(lines);
+            for (int r = 0; r < rows; ++r) {
+                store_partial(to + rows * at + r * width<T>, lines[r], left<rows>(at, r));
+            }
+        }
+    }
+    template <int rows>
+    void distribute_few(const T* from, const Factors<T>& f, T* to) const {
+        for (int64_t at = 0; at < 2 * args_.grid.modes[2]; at += width<T>) {
+            Vector<T> lines[rows];
+            for (int r = 0; r < rows; ++r) {
+                lines[r] = load_partial(from + rows * at + r * width<T>, left<rows>(at, r));
+            }
+            separate_all<2, T>(lines);
+            for (int r = 0; r < rows; ++r) {
+                const Vector<T> line = times(lines[r], f, at / 2);
+                store_partial(to + 2 * r * item_ + at, line, left<1>(at, 0));
+            }
+        }
     }
 
     const SpectralExchangeArgs<T>& args_;

@@ -82,21 +82,21 @@ def check_spectral(
     op: str, x: Tensor, weight: Tensor, period: float | Sequence[float] | None
 ) -> list[float]:
     """Return the period per axis, or say which of the arguments does not fit."""
-    d = weight.ndim - 3
-    if not 1 <= d <= 3 or weight.shape[-1] != 2:
+    shape, kept = x.shape, weight.shape
+    d = len(kept) - 3
+    if not 1 <= d <= 3 or kept[-1] != 2:
         raise ValueError(
             f"{op}: expected weight to have shape (M_1, .., M_d, in, out, 2) with d = 1, 2 or 3, "
-            f"got {tuple(weight.shape)}"
+            f"got {tuple(kept)}"
         )
-    if x.ndim < d + 1 or x.shape[-d - 1] != weight.shape[-3]:
+    if len(shape) < d + 1 or shape[-d - 1] != kept[-3]:
         raise ValueError(
-            f"{op}: expected x to have shape (..., {weight.shape[-3]}, "
-            f"{', '.join(f'N_{i + 1}' for i in range(d))}) like weight {tuple(weight.shape)}, "
-            f"got {tuple(x.shape)}"
+            f"{op}: expected x to have shape (..., {kept[-3]}, "
+            f"{', '.join(f'N_{i + 1}' for i in range(d))}) like weight {tuple(kept)}, "
+            f"got {tuple(shape)}"
         )
-    sizes = x.shape[-d:]
     if period is None:
-        periods = [float(n) for n in sizes]
+        periods = [float(n) for n in shape[-d:]]
     elif isinstance(period, int | float):
         periods = [float(period)] * d
     else:
@@ -105,23 +105,24 @@ def check_spectral(
         raise ValueError(
             f"{op}: expected period to be one number or one per axis ({d}), got {len(periods)}"
         )
-    for axis, (n, p) in enumerate(zip(sizes, periods, strict=True)):
-        m = weight.shape[axis]
+    for axis, p in enumerate(periods):
+        n, m = shape[axis - d], kept[axis]
         if n < 1:
             raise ValueError(
-                f"{op}: expected x to have at least 1 point along each axis, got {tuple(x.shape)}"
+                f"{op}: expected x to have at least 1 point along each axis, got {tuple(shape)}"
             )
         if not n <= p < math.inf:
             raise ValueError(
                 f"{op}: expected period to be at least the number of points ({n}) along spatial "
                 f"axis {axis}, got {p}"
             )
-        if axis == d - 1 and not 1 <= m <= p // 2 + 1:
-            raise ValueError(
-                f"{op}: expected weight to have 1 to floor(period / 2) + 1 = {int(p // 2) + 1} "
-                f"modes along the last axis, got {m}"
-            )
-        if axis < d - 1 and not (2 <= m <= p and m % 2 == 0):
+        if axis == d - 1:
+            if not 1 <= m <= p // 2 + 1:
+                raise ValueError(
+                    f"{op}: expected weight to have 1 to floor(period / 2) + 1 = {int(p // 2) + 1} "
+                    f"modes along the last axis, got {m}"
+                )
+        elif not 2 <= m <= p or m % 2 != 0:
             raise ValueError(
                 f"{op}: expected weight to have an even number of modes between 2 and the period "
                 f"({p}) along axis {axis}, got {m}"
@@ -192,11 +193,13 @@ class _SpectralConv(torch.autograd.Function):
 
 
 def _apply(x: Tensor, weight: Tensor, period: list[float]) -> Pair:
-    if not torch.compiler.is_compiling() and transformed():
-        y, spectrum = _SpectralConv.apply(x, weight, period)
-    elif not torch.compiler.is_compiling() and unrecorded((x, weight)):
+    if torch.compiler.is_compiling():
+        y, spectrum = _OP(x, weight, period)
+    elif unrecorded((x, weight)):
         with torch._C._AutoDispatchBelowAutograd():
             y, spectrum = _OP(x, weight, period)
+    elif transformed():
+        y, spectrum = _SpectralConv.apply(x, weight, period)
     else:
         y, spectrum = _OP(x, weight, period)
     return y, spectrum
