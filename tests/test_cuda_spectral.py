@@ -127,15 +127,38 @@ PLANES: list[tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...] | None]] 
     ((3, 70), (2, 20), None),
     ((5, 6, 7), (4, 6, 4), None),
     ((4, 3, 20), (2, 2, 9), (5.0, 4.5, 24.0)),
+    # Several tiles: of points and wavenumbers of the last axis, of those of the others.
+    ((150, 131), (8, 66), None),
+    ((70, 9), (70, 5), None),
+    ((3, 70, 4), (2, 36, 3), None),
+    ((66, 4, 5), (66, 2, 3), (70.0, 4.0, 5.0)),
 ]
+# A block per plane needs as many planes as multiprocessors; else one axis after the other.
+WHOLE, BY_AXIS = 1, 1000
 
 
+@pytest.mark.parametrize("multiprocessors", [WHOLE, BY_AXIS], ids=["whole", "by axis"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_planes_and_volumes_equal_the_oracle(fibers: Path, dtype: torch.dtype) -> None:
+def test_planes_and_volumes_equal_the_oracle(
+    fibers: Path, dtype: torch.dtype, multiprocessors: int
+) -> None:
     calls = []
-    for size, modes, period in PLANES:
-        calls += convolution(size, modes, period, dtype)
-    check(fibers, calls)
+    for size, modes, period in PLANES[: None if multiprocessors == WHOLE else 6]:
+        calls += convolution(size, modes, period, dtype, multiprocessors=multiprocessors)
+    check(fibers, [call.seeded(seed) for seed, call in enumerate(calls)])
+
+
+def test_whole_planes_and_volumes_take_three_launches(fibers: Path) -> None:
+    """Forwards and backwards; by axis more, and so where no block can hold the panels."""
+    for size, modes, _ in ((12, 10), (6, 4), None), ((5, 6, 7), (4, 6, 4), None):
+        for multiprocessors, launches in ((WHOLE, 3), (BY_AXIS, 2 * len(size) + 1)):
+            calls = convolution(size, modes, None, torch.float32, multiprocessors=multiprocessors)
+            assert {a.launches for a in spectral.run(fibers, calls)} == {launches}
+    one = dict(batch=(1,), channels=(1, 1), multiprocessors=WHOLE)
+    (large, _) = convolution((1, 700), (2, 80), (2.0, 700.0), torch.float32, **one)
+    assert spectral.run(fibers, [large])[0].launches == 3
+    (tall, _) = convolution((350, 80), (2, 40), None, torch.float64, **one)
+    assert spectral.run(fibers, [tall])[0].launches == 5
 
 
 # ---- face rules and corrected convolutions -------------------------------------------------------

@@ -46,7 +46,7 @@ namespace simt {
 namespace {
 
 constexpr unsigned warp_size = 32;
-constexpr std::size_t most_shared = 227 * 1024;  // of a block on sm_90
+constexpr int most_shared = 227 * 1024;  // of a block on sm_90
 
 Options current_options;
 std::int64_t longest = 0, launched = 0;
@@ -71,7 +71,7 @@ unsigned cluster_size(const cudaLaunchConfig_t& config) {
 bool is_valid(const cudaLaunchConfig_t& config) {
     return config.gridDim.x != 0 && config.gridDim.x <= 0x7fffffffu && config.gridDim.y != 0 &&
            config.gridDim.y <= 0xffffu && config.blockDim.x != 0 && config.blockDim.x <= 1024 &&
-           config.dynamicSmemBytes <= most_shared && cluster_size(config) != 0;
+           config.dynamicSmemBytes <= std::size_t{most_shared} && cluster_size(config) != 0;
 }
 
 std::int64_t block_count(const cudaLaunchConfig_t& config) {
@@ -505,12 +505,13 @@ const char* cudaGetErrorString(cudaError_t error) {
     return error == cudaErrorInvalidConfiguration ? "invalid configuration" : "invalid value";
 }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
-    const bool fits = value >= 0 && static_cast<std::size_t>(value) <= simt::most_shared;
+    const bool fits = value >= 0 && value <= simt::most_shared;
     return fits ? cudaSuccess : cudaErrorInvalidValue;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
     *value = attribute == cudaDevAttrMultiProcessorCount      ? 4
              : attribute == cudaDevAttrComputeCapabilityMajor ? simt::options().major
-                                                              : 0;
+             : attribute == cudaDevAttrComputeCapabilityMinor ? 0
+                                                              : simt::most_shared;
     return cudaSuccess;
 }

@@ -91,6 +91,13 @@ Partial<T> analyse(const Analysis<T>& a, Queue& queue, Arena& arena) {
         }
         return result;
     }
+    result.data = a.out;
+    if (takes_planes<T>(g, a.rows, queue)) {
+        if (!arena.measures()) {
+            analyse_planes(a, queue);
+        }
+        return result;
+    }
     const T* in = a.values;
     int64_t numbers = a.rows * g.size[0] * g.size[1] * g.size[2];
     for (int axis = 2; axis >= 3 - g.axes; --axis) {
@@ -102,13 +109,18 @@ Partial<T> analyse(const Analysis<T>& a, Queue& queue, Arena& arena) {
         }
         in = reinterpret_cast<const T*>(out);
     }
-    result.data = a.out;
     return result;
 }
 
 template <typename T>
 void synthesise(const Synthesis<T>& s, Queue& queue, Arena& arena) {
     const SpectralGrid& g = s.grid;
+    if (takes_planes<T>(g, s.rows, queue)) {
+        if (!arena.measures()) {
+            synthesise_planes(s, queue);
+        }
+        return;
+    }
     const Pair<T>* in = s.spectrum;
     int64_t numbers = s.rows * mode_count(g);
     for (int axis = 3 - g.axes; axis < 3; ++axis) {

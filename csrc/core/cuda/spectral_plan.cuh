@@ -49,6 +49,15 @@ struct Synthesis {
 template <typename T>
 void synthesise(const Synthesis<T>& s, Queue& queue, Arena& arena);
 
+/// Whether planes (volumes) are transformed as a whole, one per block: where there is one for every
+/// multiprocessor and its panels fit into shared memory.
+template <typename T>
+bool takes_planes(const SpectralGrid& grid, int64_t rows, const Queue& queue);
+template <typename T>
+void analyse_planes(const Analysis<T>& a, Queue& queue);
+template <typename T>
+void synthesise_planes(const Synthesis<T>& s, Queue& queue);
+
 /// Whether `synthesise` can assign the faces of the single axis of a grid itself.
 inline bool fuses_faces(const SpectralGrid& grid, int64_t width) {
     return grid.axes == 1 && width <= most_fused_width && width <= Fold(grid.size[2]).down + 1;
