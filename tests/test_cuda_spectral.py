@@ -127,8 +127,10 @@ PLANES: list[tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...] | None]] 
     ((3, 70), (2, 20), None),
     ((5, 6, 7), (4, 6, 4), None),
     ((4, 3, 20), (2, 2, 9), (5.0, 4.5, 24.0)),
-    # Several tiles: of points and wavenumbers of the last axis, of those of the others.
-    ((150, 131), (8, 66), None),
+]
+# Several tiles of rows and wavenumbers of the last axis, and of those of the others.
+TILED_PLANES: list[tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...] | None]] = [
+    ((130, 131), (4, 66), None),
     ((70, 9), (70, 5), None),
     ((3, 70, 4), (2, 36, 3), None),
     ((66, 4, 5), (66, 2, 3), (70.0, 4.0, 5.0)),
@@ -143,8 +145,12 @@ def test_planes_and_volumes_equal_the_oracle(
     fibers: Path, dtype: torch.dtype, multiprocessors: int
 ) -> None:
     calls = []
-    for size, modes, period in PLANES[: None if multiprocessors == WHOLE else 6]:
+    for size, modes, period in PLANES:
         calls += convolution(size, modes, period, dtype, multiprocessors=multiprocessors)
+    for size, modes, period in TILED_PLANES if multiprocessors == WHOLE else []:
+        calls += convolution(
+            size, modes, period, dtype, batch=(), channels=(1, 1), multiprocessors=1
+        )
     check(fibers, [call.seeded(seed) for seed, call in enumerate(calls)])
 
 
@@ -154,11 +160,10 @@ def test_whole_planes_and_volumes_take_three_launches(fibers: Path) -> None:
         for multiprocessors, launches in ((WHOLE, 3), (BY_AXIS, 2 * len(size) + 1)):
             calls = convolution(size, modes, None, torch.float32, multiprocessors=multiprocessors)
             assert {a.launches for a in spectral.run(fibers, calls)} == {launches}
-    one = dict(batch=(1,), channels=(1, 1), multiprocessors=WHOLE)
-    (large, _) = convolution((1, 700), (2, 80), (2.0, 700.0), torch.float32, **one)
-    assert spectral.run(fibers, [large])[0].launches == 3
-    (tall, _) = convolution((350, 80), (2, 40), None, torch.float64, **one)
-    assert spectral.run(fibers, [tall])[0].launches == 5
+    (large, _) = convolution(
+        (24, 24, 44), (2, 24, 23), None, torch.float64, batch=(), channels=(1, 1), multiprocessors=1
+    )
+    assert spectral.run(fibers, [large])[0].launches == 7
 
 
 # ---- face rules and corrected convolutions -------------------------------------------------------
@@ -284,12 +289,25 @@ CORRECTED_GRIDS: list[
 ]
 
 
+@pytest.mark.parametrize("multiprocessors", [WHOLE, BY_AXIS], ids=["whole", "by axis"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_corrected_grids_equal_the_oracle(fibers: Path, dtype: torch.dtype) -> None:
+def test_corrected_grids_equal_the_oracle(
+    fibers: Path, dtype: torch.dtype, multiprocessors: int
+) -> None:
     calls = []
     for i, (size, modes, period, axes) in enumerate(CORRECTED_GRIDS):
-        calls += corrected(size, modes, period, dtype, kind=i % 4, axes=axes, parts=1 + i % 2)
-    check(fibers, calls)
+        given: Any = dict(kind=i % 4, axes=axes, parts=1 + i % 2, multiprocessors=multiprocessors)
+        calls += corrected(size, modes, period, dtype, **given, major=9 - i // 2 % 2)
+    check(fibers, [call.seeded(seed) for seed, call in enumerate(calls)])
+
+
+def test_a_corrected_axis_of_whole_planes_takes_three_launches(fibers: Path) -> None:
+    """With face rules; another axis, one more. Backwards five, sums over broadcast data included."""
+    for size, modes in (((7, 6), (4, 4)), ((5, 4, 6), (4, 4, 3))):
+        for axes in ((0,), (len(size) - 1,), (0, 1)):
+            calls = corrected(size, modes, None, torch.float32, axes=axes, multiprocessors=WHOLE)
+            forward, backward = (a.launches for a in spectral.run(fibers, calls))
+            assert forward == 2 + len(axes) and backward == 4 + len(axes)
 
 
 # ---- what a Fourier layer adds -------------------------------------------------------------------

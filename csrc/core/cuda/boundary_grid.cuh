@@ -5,13 +5,12 @@
 #pragma once
 
 #include "../boundary_spectral.hpp"
-#include "faces.cuh"
+#include "plane_ends.cuh"
 #include "spectral_mix.cuh"
 
 namespace physcon::cuda {
 
 constexpr int grid_threads = 256;
-using Complex = Pair<double>;
 
 /// A complex number of the modes of all axes but one sits at this mirror image, if anywhere.
 struct Mirror {
@@ -113,34 +112,77 @@ struct EndCall {
 
 /// record[slot ..) <- (or +=) values of a spectrum at both ends of an axis.
 template <typename T>
+__device__ void evaluate_ends(
+    const EndCall& e,
+    const Spectrum<T>& spectrum,
+    const Records& records,
+    int64_t q,
+    int64_t b,
+    int64_t c
+) {
+    // Either end is the sum of conj(e_k) or e_k times the numbers.
+    for (int end = 0; end < 2; ++end) {
+        const auto number = [&](int64_t row) {
+            Complex sum = {0, 0};
+            for (int64_t k = 0; k < e.normal.own.modes; ++k) {
+                const Pair<T> v = spectrum.at(e.normal.mode(k, row), b, c);
+                const double h = e.weighted ? e.normal.own.weight(k) : 1;
+                const double s = end == 0 ? -e.phase[k].im : e.phase[k].im;
+                const auto re = static_cast<double>(v.re), im = static_cast<double>(v.im);
+                sum.re += h * (e.phase[k].re * re - s * im);
+                sum.im += h * (e.phase[k].re * im + s * re);
+            }
+            return sum;
+        };
+        const Complex value = e.symmetric ? real_field(e.normal, q, number) : number(q);
+        Complex& to = records.at(q, b, e.slot + end * spectrum.channels + c);
+        to = e.adds ? Complex{to.re + value.re, to.im + value.im} : value;
+    }
+}
+template <typename T>
 __global__ void __launch_bounds__(grid_threads, 1) boundary_evaluate_kernel(
     EndCall e, Spectrum<T> spectrum, Records records
 ) {
     const int64_t width = spectrum.batch * spectrum.channels;
     for (int64_t i = first_thread(); i < e.normal.others * width; i += all_threads()) {
-        const int64_t q = i / width, b = i % width / spectrum.channels, c = i % spectrum.channels;
-        // Either end is the sum of conj(e_k) or e_k times the numbers.
-        for (int end = 0; end < 2; ++end) {
-            const auto number = [&](int64_t row) {
-                Complex sum = {0, 0};
-                for (int64_t k = 0; k < e.normal.own.modes; ++k) {
-                    const Pair<T> v = spectrum.at(e.normal.mode(k, row), b, c);
-                    const double h = e.weighted ? e.normal.own.weight(k) : 1;
-                    const double s = end == 0 ? -e.phase[k].im : e.phase[k].im;
-                    const auto re = static_cast<double>(v.re), im = static_cast<double>(v.im);
-                    sum.re += h * (e.phase[k].re * re - s * im);
-                    sum.im += h * (e.phase[k].re * im + s * re);
-                }
-                return sum;
-            };
-            const Complex value = e.symmetric ? real_field(e.normal, q, number) : number(q);
-            Complex& to = records.at(q, b, e.slot + end * spectrum.channels + c);
-            to = e.adds ? Complex{to.re + value.re, to.im + value.im} : value;
-        }
+        evaluate_ends(
+            e, spectrum, records, i / width, i % width / spectrum.channels, i % spectrum.channels
+        );
     }
 }
 
-/// out <- base + what sources of the strength record[slot ..) radiate; `base` may be null.
+/// base + what sources of the strength record[slot ..) radiate into mode k; `base` may be none.
+template <typename T>
+__device__ Pair<T> radiated(
+    const EndCall& e,
+    const Records& records,
+    int64_t channels,
+    const Spectrum<T>& base,
+    int64_t q,
+    int64_t k,
+    int64_t b,
+    int64_t c
+) {
+    Complex source[2];
+#pragma unroll
+    for (int end = 0; end < 2; ++end) {
+        const auto number = [&](int64_t row) {
+            return records.at(row, b, e.slot + end * channels + c);
+        };
+        source[end] = e.symmetric ? real_field(e.normal, q, number) : number(q);
+    }
+    const double h = e.weighted ? e.normal.own.weight(k) : 1;
+    const double cosine = h * e.phase[k].re, sine = h * e.phase[k].im;
+    const Complex even = {source[0].re + source[1].re, source[0].im + source[1].im};
+    const Complex odd = {source[0].re - source[1].re, source[0].im - source[1].im};
+    Complex sum = {cosine * even.re - sine * odd.im, cosine * even.im + sine * odd.re};
+    if (base.data != nullptr) {
+        const Pair<T> before = base.at(e.normal.mode(k, q), b, c);
+        sum.re += static_cast<double>(before.re);
+        sum.im += static_cast<double>(before.im);
+    }
+    return {static_cast<T>(sum.re), static_cast<T>(sum.im)};
+}
 template <typename T>
 __global__ void __launch_bounds__(grid_threads, 1) boundary_radiate_kernel(
     EndCall e, Records records, Spectrum<T> base, Spectrum<T> out
@@ -151,25 +193,7 @@ __global__ void __launch_bounds__(grid_threads, 1) boundary_radiate_kernel(
         const int64_t k = mode / e.normal.inner % e.normal.own.modes;
         const int64_t q =
             mode / (e.normal.inner * e.normal.own.modes) * e.normal.inner + mode % e.normal.inner;
-        Complex source[2];
-#pragma unroll
-        for (int end = 0; end < 2; ++end) {
-            const auto number = [&](int64_t row) {
-                return records.at(row, b, e.slot + end * out.channels + c);
-            };
-            source[end] = e.symmetric ? real_field(e.normal, q, number) : number(q);
-        }
-        const double h = e.weighted ? e.normal.own.weight(k) : 1;
-        const double cosine = h * e.phase[k].re, sine = h * e.phase[k].im;
-        const Complex even = {source[0].re + source[1].re, source[0].im + source[1].im};
-        const Complex odd = {source[0].re - source[1].re, source[0].im - source[1].im};
-        Complex sum = {cosine * even.re - sine * odd.im, cosine * even.im + sine * odd.re};
-        if (base.data != nullptr) {
-            const Pair<T> before = base.at(mode, b, c);
-            sum.re += static_cast<double>(before.re);
-            sum.im += static_cast<double>(before.im);
-        }
-        out.at(mode, b, c) = {static_cast<T>(sum.re), static_cast<T>(sum.im)};
+        out.at(mode, b, c) = radiated(e, records, out.channels, base, q, k, b, c);
     }
 }
 
@@ -193,44 +217,28 @@ struct GainMatrix {
     }
 };
 
-/// [d_0 d_N] = [a_0 a_N y_0 y_N] gain, or the adjoint, [..] = [d_0 d_N] gain^H.
+/// [d_0 d_N] = [a_0 a_N y_0 y_N] gain, or the adjoint, [..] = [d_0 d_N] gain^H: number `to`.
+template <bool adjoint>
+__device__ void apply_gain(
+    const GainMatrix& gain, const Records& r, int64_t q, int64_t b, int64_t to
+) {
+    const int64_t seen = r.seen(), moved = 2 * r.in;
+    Complex sum = {0, 0};
+    for (int64_t from = 0; from < (adjoint ? moved : seen); ++from) {
+        const int64_t row = adjoint ? to : from, column = adjoint ? from : to;
+        const Complex z = gain.at((q * seen + row) * moved + column);
+        const Complex v = r.at(q, b, adjoint ? seen + from : from);
+        accumulate<adjoint ? Form::conjugate_right : Form::plain>(v.re, v.im, z, sum.re, sum.im);
+    }
+    r.at(q, b, adjoint ? to : seen + to) = sum;
+}
 template <bool adjoint>
 __global__ void __launch_bounds__(grid_threads, 1) boundary_gain_kernel(
     GainMatrix gain, Records r, int64_t others
 ) {
-    const int64_t seen = r.seen(), moved = 2 * r.in, targets = adjoint ? seen : moved;
+    const int64_t targets = adjoint ? r.seen() : 2 * r.in;
     for (int64_t i = first_thread(); i < others * r.batch * targets; i += all_threads()) {
-        const int64_t q = i / (r.batch * targets), b = i / targets % r.batch, to = i % targets;
-        Complex sum = {0, 0};
-        for (int64_t from = 0; from < (adjoint ? moved : seen); ++from) {
-            const int64_t row = adjoint ? to : from, column = adjoint ? from : to;
-            const Complex z = gain.at((q * seen + row) * moved + column);
-            const Complex v = r.at(q, b, adjoint ? seen + from : from);
-            accumulate<adjoint ? Form::conjugate_right : Form::plain>(
-                v.re, v.im, z, sum.re, sum.im
-            );
-        }
-        r.at(q, b, adjoint ? to : seen + to) = sum;
-    }
-}
-
-/// gain_out = sum over the batch of conj(seen) grad.
-template <typename Index>
-__global__ void __launch_bounds__(grid_threads, 1) boundary_gain_gradient_kernel(
-    Records seen, Records grad, Index others, Index parts, double* gain_out
-) {
-    const Index rows = seen.seen(), moved = 2 * seen.in;
-    for (Index i = first_thread(); i < others * rows * moved; i += all_threads()) {
-        const Index q = i / (rows * moved), row = i / moved % rows, column = i % moved;
-        Complex sum = {0, 0};
-        for (Index b = 0; b < seen.batch; ++b) {
-            const Complex v = seen.at(q, b, row), g = grad.at(q, b, rows + column);
-            accumulate<Form::conjugate_left>(v.re, v.im, g, sum.re, sum.im);
-        }
-        gain_out[parts * i] = sum.re;
-        if (parts == 2) {
-            gain_out[2 * i + 1] = sum.im;
-        }
+        apply_gain<adjoint>(gain, r, i / (r.batch * targets), i / targets % r.batch, i % targets);
     }
 }
 

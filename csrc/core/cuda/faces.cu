@@ -81,26 +81,27 @@ void store_faces(const AssignFacesArgs<T>& a, Queue& queue) {
 
 template <typename T>
 void sum_face_gradients(const AssignFacesBackwardArgs<T>& a, Queue& queue) {
+    FaceSums<T> sums;
+    int64_t blocks = 0;
     for (int axis = 0; axis < 3; ++axis) {
         const FaceGradient<T>& g = a.gradient[axis];
         if (a.rule[axis].stencil == nullptr || g.values == nullptr || g.summed == nullptr) {
             continue;
         }
         const FaceAxis lines(a.items, a.channels, a.size, axis);
-        FaceSum sum = {{a.items, a.channels, 2, lines.count[0], lines.count[1]}, {}};
+        const int64_t size[5] = {a.items, a.channels, 2, lines.count[0], lines.count[1]};
+        FaceSum<T>& sum = sums.axis[axis];
+        sum.values = g.values;
+        sum.sums = g.summed;
+        sum.count = 1;
         for (int i = 0; i < 5; ++i) {
+            sum.size[i] = size[i];
             sum.extent[i] = g.extent[i];
+            sum.count *= g.extent[i];
         }
-        queue.run_any(
-            faces_sum_kernel<T>,
-            sum.count(),
-            face_threads,
-            sizeof(double) * warp_size,
-            sum,
-            static_cast<const T*>(g.values),
-            g.summed
-        );
+        blocks += sum.count;
     }
+    queue.run_any(faces_sum_kernel<T>, blocks, face_threads, sizeof(double) * warp_size, sums);
 }
 
 template <typename T>

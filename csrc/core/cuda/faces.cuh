@@ -25,11 +25,10 @@ __device__ T face_value(const FaceRule<T>& rule, int end, T value, const Inwards
     return constant ? value : static_cast<T>(sum);
 }
 
-/// A point of the gradient of a line (points `step` apart) before its ends were assigned.
-template <typename T>
-__device__ T
-pulled_back(const T* line, int64_t n, int64_t at, const FaceRule<T>& rule, int64_t step = 1) {
-    const T value = line[at * step];
+/// A point of the gradient of a line before its ends were assigned; line(at) is its gradient after.
+template <typename T, typename Line>
+__device__ T pulled_back(int64_t n, int64_t at, const FaceRule<T>& rule, const Line& line) {
+    const T value = line(at);
     const int64_t left = n - 1 - at;
     if (rule.stencil == nullptr || (at >= rule.width && left >= rule.width)) {
         return value;
@@ -37,12 +36,18 @@ pulled_back(const T* line, int64_t n, int64_t at, const FaceRule<T>& rule, int64
     double sum = at == 0 || left == 0 ? 0.0 : static_cast<double>(value);
     // A factor of zero must not meet an infinite gradient.
     if (at < rule.width && rule.stencil[at] != 0) {
-        sum += rule.stencil[at] * static_cast<double>(line[0]);
+        sum += rule.stencil[at] * static_cast<double>(line(0));
     }
     if (left < rule.width && rule.stencil[rule.width + left] != 0) {
-        sum += rule.stencil[rule.width + left] * static_cast<double>(line[(n - 1) * step]);
+        sum += rule.stencil[rule.width + left] * static_cast<double>(line(n - 1));
     }
     return static_cast<T>(sum);
+}
+/// The same for a line in memory, points `step` apart.
+template <typename T>
+__device__ T
+pulled_back(const T* line, int64_t n, int64_t at, const FaceRule<T>& rule, int64_t step = 1) {
+    return pulled_back(n, at, rule, [&](int64_t i) { return line[i * step]; });
 }
 
 /// One axis of a field (planes, size): its lines are numbered by plane, i and j.
@@ -159,47 +164,59 @@ __global__ void __launch_bounds__(face_threads, 1) faces_kernel(
 }
 
 /// Sizes (items, channels, ends, other two) and extents: along extents of 1 everything is summed.
+template <typename T>
 struct FaceSum {
-    int64_t size[5], extent[5];
-    __host__ __device__ int64_t count() const {
-        return extent[0] * extent[1] * extent[2] * extent[3] * extent[4];
+    int64_t size[5] = {}, extent[5] = {};
+    int64_t count = 0;  ///< of sums; 0: none
+    const T* values = nullptr;
+    T* sums = nullptr;
+    /// Sum number `block`, by a block.
+    __device__ void run(int64_t block) const {
+        const BlockTeam team{shared_memory()};
+        int64_t rest = block, base = 0, step = 1, terms = 1;
+        int64_t summed[5], stride[5];
+#pragma unroll
+        for (int a = 4; a >= 0; --a) {
+            const bool kept = extent[a] == size[a];
+            base += kept ? rest % extent[a] * step : 0;
+            summed[a] = kept ? 1 : size[a];
+            stride[a] = step;
+            rest /= extent[a];
+            terms *= summed[a];
+            step *= size[a];
+        }
+        double sum = 0;
+        for (int64_t t = team.rank(); t < terms; t += team.size()) {
+            int64_t at = base, index = t;
+#pragma unroll
+            for (int a = 4; a >= 0; --a) {
+                at += index % summed[a] * stride[a];
+                index /= summed[a];
+            }
+            sum += static_cast<double>(values[at]);
+        }
+        sum = team.sum(sum);
+        if (team.rank() == 0) {
+            sums[block] = static_cast<T>(sum);
+        }
     }
+};
+template <typename T>
+struct FaceSums {
+    FaceSum<T> axis[3];
 };
 
 /// A block per sum, in double precision, in an order that depends on the sizes only.
 template <typename T>
-__global__ void __launch_bounds__(face_threads, 1) faces_sum_kernel(
-    FaceSum s, const T* values, T* sums
-) {
-    if (block_index() >= s.count()) {
-        return;
-    }
-    const BlockTeam team{shared_memory()};
-    int64_t rest = block_index(), base = 0, step = 1, terms = 1;
-    int64_t summed[5], stride[5];
+__global__ void __launch_bounds__(face_threads, 1) faces_sum_kernel(FaceSums<T> faces) {
+    int64_t block = block_index();
 #pragma unroll
-    for (int a = 4; a >= 0; --a) {
-        const bool kept = s.extent[a] == s.size[a];
-        base += kept ? rest % s.extent[a] * step : 0;
-        summed[a] = kept ? 1 : s.size[a];
-        stride[a] = step;
-        rest /= s.extent[a];
-        terms *= summed[a];
-        step *= s.size[a];
-    }
-    double sum = 0;
-    for (int64_t t = team.rank(); t < terms; t += team.size()) {
-        int64_t at = base, index = t;
-#pragma unroll
-        for (int a = 4; a >= 0; --a) {
-            at += index % summed[a] * stride[a];
-            index /= summed[a];
+    for (int axis = 0; axis < 3; ++axis) {
+        const FaceSum<T>& s = faces.axis[axis];
+        if (block >= 0 && block < s.count) {
+            s.run(block);
         }
-        sum += static_cast<double>(values[at]);
-    }
-    sum = team.sum(sum);
-    if (team.rank() == 0) {
-        sums[block_index()] = static_cast<T>(sum);
+        block -= s.count;
     }
 }
 

@@ -48,8 +48,8 @@ void analyse_axis(
     const int64_t points = last ? Fold(c.n).points : c.n;
     c.run = pieces(pieces(points, splits), product_steps<T>) * product_steps<T>;
     if (last && a.grid.axes == 1) {
-        c.rule = a.rule;
-        c.face_gradient = a.face_gradient;
+        c.rule = a.rule[2];
+        c.face_gradient = a.face_gradient[2];
     }
     queue.run(
         last ? spectral_analysis_kernel<T, true> : spectral_analysis_kernel<T, false>,
@@ -139,11 +139,11 @@ void synthesise(const Synthesis<T>& s, Queue& queue, Arena& arena) {
         c.out = last ? s.out : reinterpret_cast<T*>(between);
         std::size_t edges = 0;
         if (g.axes == 1) {
-            c.rule = s.rule;
+            c.rule = s.rule[2];
             c.ends = s.ends;
             c.ends_length = s.ends_length;
             edges =
-                static_cast<std::size_t>(2 * SynthesisCut::tile_rows * s.rule.width) * sizeof(T);
+                static_cast<std::size_t>(2 * SynthesisCut::tile_rows * s.rule[2].width) * sizeof(T);
         }
         auto* kernel = last ? spectral_synthesis_kernel<T, Synthesised::real>
                             : spectral_synthesis_kernel<T, Synthesised::complex>;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../pointwise.hpp"
+#include "plane_ends.cuh"
 #include "queue.cuh"
 #include "spectral_mix.cuh"
 
@@ -25,8 +26,12 @@ struct Analysis {
     bool weighted = false;
     const T* values = nullptr;
     Pair<T>* out = nullptr;
-    FaceRule<T> rule;  ///< a single axis only
-    T* face_gradient = nullptr;
+    int64_t channels = 1;  ///< a row is item * channels + channel
+    /// The values are pulled back through these rules: on a single axis and on whole planes only,
+    /// as all that follows.
+    FaceRule<T> rule[3];
+    T* face_gradient[3] = {nullptr, nullptr, nullptr};
+    EndRecords records;  ///< written; whole planes only
 };
 template <typename T>
 Partial<T> analyse(const Analysis<T>& a, Queue& queue, Arena& arena);
@@ -41,7 +46,9 @@ struct Synthesis {
     const Pair<T>* spectrum = nullptr;
     T* out = nullptr;
     int64_t channels = 1;
-    FaceRule<T> rule;  ///< a single axis and `fuses_faces` only; that of `layer` if given
+    /// Whole planes, or a single axis and `fuses_faces`; those of `layer` if given.
+    FaceRule<T> rule[3];
+    EndRecords records;  ///< added to the end lines; whole planes only
     const double* ends = nullptr;
     int64_t ends_length = 0;
     const PointwiseArgs<T>* layer = nullptr;  ///< added to a single axis; `out` is its output
@@ -57,6 +64,11 @@ template <typename T>
 void analyse_planes(const Analysis<T>& a, Queue& queue);
 template <typename T>
 void synthesise_planes(const Synthesis<T>& s, Queue& queue);
+
+template <typename T>
+bool any_rule(const FaceRule<T> (&rule)[3]) {
+    return rule[0].stencil != nullptr || rule[1].stencil != nullptr || rule[2].stencil != nullptr;
+}
 
 /// Whether `synthesise` can assign the faces of the single axis of a grid itself.
 inline bool fuses_faces(const SpectralGrid& grid, int64_t width) {

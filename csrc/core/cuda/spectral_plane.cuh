@@ -17,6 +17,7 @@
 // written and read again, 4 M_2 / N_2 of A at (128, 128) with (24, 12) modes, 0.4 A per direction.
 #pragma once
 
+#include "plane_ends.cuh"
 #include "spectral_lines.cuh"
 
 namespace physcon::cuda {
@@ -27,8 +28,7 @@ using PanelAnalysisCut = Cut<2, AnalysisCut::row_threads, true, true>;
 using PanelSynthesisCut = Cut<2, SynthesisCut::row_threads, true, false>;
 
 template <typename T>
-struct PlaneCall {
-    SpectralGrid grid;
+struct PlaneCall : PlaneEnds<T> {
     int64_t rows = 0;
     const Pair<T>* basis[3] = {};
     const T* weights = nullptr;  ///< of the wavenumbers of the last axis, or null
@@ -171,7 +171,8 @@ inline int64_t panel_numbers(const SpectralGrid& grid) {
     return grid.size[1] * grid.modes[2] + stack;
 }
 
-template <typename T, bool volume>
+/// `faces`: the input is pulled back through the face rules.
+template <typename T, bool volume, bool faces>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analysis_kernel(
     PlaneCall<T> c
 ) {
@@ -186,20 +187,23 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
         c.spectrum_out[mode * c.rows + row] = {h * value.re, h * value.im};
     };
     const SignedAxis<T> second(c, 1);
+    const T* in = c.in + row * c.grid.size[0] * rows * n;
     for (int64_t plane = 0; plane < c.grid.size[0]; ++plane) {
-        const T* in = c.in + (row * c.grid.size[0] + plane) * rows * n;
         for (int64_t i0 = 0; i0 < rows; i0 += AnalysisCut::tile_rows) {
             for (int64_t k0 = 0; k0 < modes; k0 += columns) {
                 const auto left = [&](int64_t q, int i) -> Pair<T> {
                     if (i0 + i >= rows) {
                         return {0, 0};
                     }
-                    const T* x = in + (i0 + i) * n;
-                    const T up = x[fold.up + q];
+                    const auto x = [&](int64_t point) {
+                        return faces ? before_faces(c, in, plane, i0 + i, point)
+                                     : in[(plane * rows + i0 + i) * n + point];
+                    };
+                    const T up = x(fold.up + q);
                     if (fold.up + q == fold.down - q) {
                         return {up, 0};
                     }
-                    const T down = x[fold.down - q];
+                    const T down = x(fold.down - q);
                     return {up + down, up - down};
                 };
                 const auto right = [&](int64_t q, int column) -> Pair<T> {
@@ -239,6 +243,10 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
             [&](int64_t k, int64_t line, const Pair<T>& value) { put(k * lines + line, value); }
         );
     }
+    if (faces) {
+        store_face_gradients(c, row, in);
+    }
+    record_ends(reinterpret_cast<Complex*>(shared_memory()), c, row, in);
 }
 
 template <typename T, bool volume>
@@ -266,6 +274,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthe
         );
     }
     const SignedAxis<T> second(c, 1);
+    T* out = c.out + row * c.grid.size[0] * rows * n;
     for (int64_t plane = 0; plane < c.grid.size[0]; ++plane) {
         __syncthreads();  // the stack is complete, the panel has been used
         synthesise_panel(
@@ -279,7 +288,6 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthe
             memory.panel
         );
         __syncthreads();
-        T* out = c.out + (row * c.grid.size[0] + plane) * rows * n;
         for (int64_t i0 = 0; i0 < rows; i0 += SynthesisCut::tile_rows) {
             for (int64_t q0 = 0; q0 < fold.points; q0 += columns) {
                 const auto left = [&](int64_t k, int i) -> Pair<T> {
@@ -294,7 +302,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthe
                     if (i0 + i >= rows || q >= fold.points) {
                         return;
                     }
-                    T* y = out + (i0 + i) * n;
+                    T* y = out + (plane * rows + i0 + i) * n;
                     y[fold.up + q] = even - odd;
                     if (fold.up + q != fold.down - q) {
                         y[fold.down - q] = even + odd;
@@ -306,6 +314,8 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthe
             }
         }
     }
+    assign_plane_faces(c, row, out);
+    add_ends(reinterpret_cast<Complex*>(shared_memory()), c, row, out);
 }
 
 }  // namespace physcon::cuda
