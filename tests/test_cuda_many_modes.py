@@ -11,6 +11,8 @@ import torch
 from op_suite import deviation, normal, seeded
 from physcon_ext.ops import _cuda
 from physcon_ext.ops.composite import COMPOSITES, spectral_fft
+from physcon_ext.ops.composite.table import BY_TRANSFORMS
+from test_cuda_spectral import corrected
 from test_ops_boundary_spectral_conv import GRIDS
 
 
@@ -43,6 +45,52 @@ def test_whole_transforms_give_the_numbers_of_the_matrices(grid: Any, dtype: tor
         for a, b in zip(found, expected, strict=True):
             assert a.shape == b.shape and a.is_contiguous() and a.dtype == dtype
             assert deviation(a, b) <= LIMIT[dtype]
+
+
+# All modes and some, several axes corrected, padding, odd and even
+CORRECTED: list[Any] = [
+    ((12,), (7,), None, (0,)),
+    ((31,), (9,), (40.0,), (0,)),
+    ((7, 6), (6, 4), None, (0, 1)),
+    ((6, 9), (4, 3), (8.0, 10.0), (1,)),
+    ((4, 5, 6), (4, 4, 4), None, (0, 2)),
+    ((9,), (5,), None, ()),
+]
+
+
+def blocks(
+    size: Any, modes: Any, period: Any, dtype: torch.dtype, kind: int, axes: Any, activated: bool
+) -> list[tuple[str, tuple[Any, ...]]]:
+    """A Fourier layer with skip, bias, gains and face rules, and its adjoint."""
+    (call, _) = corrected(size, modes, period, dtype, kind=kind, axes=axes)
+    x, weight, *rest, periods = call.arguments
+    g = seeded("whole block", size)
+    skip, bias = normal(g, 3, 2).to(dtype), normal(g, 2).to(dtype)
+    given = (x, weight, skip, bias, *rest, periods)
+    _, field, spectrum, shifts = COMPOSITES["fno_block"](*given, activated, True)
+    grad = normal(g, *x.shape[:1], 2, *size).to(dtype)
+    back = (grad, field, spectrum, shifts, *given, activated, *[True] * 6)
+    return [("fno_block", (*given, activated, True)), ("fno_block_backward", back)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("grid", CORRECTED, ids=str)
+def test_corrected_layers_by_whole_transforms_give_the_numbers_of_the_matrices(
+    grid: Any, dtype: torch.dtype
+) -> None:
+    size, modes, period, axes = grid
+    for kind in range(3):
+        given: Any = dict(kind=kind, axes=axes, parts=1 + kind % 2)
+        calls = [(c.op, c.arguments) for c in corrected(size, modes, period, dtype, **given)]
+        calls += blocks(size, modes, period, dtype, kind, axes, kind != 1)
+        for op, arguments in calls:
+            exact = [a.double() if isinstance(a, torch.Tensor) else a for a in arguments]
+            found, expected = BY_TRANSFORMS[op](*arguments), COMPOSITES[op](*exact)
+            for i, (a, b) in enumerate(zip(found, expected, strict=True)):
+                assert a.shape == b.shape and a.is_contiguous(), (op, i)
+                assert a.dtype == (b.dtype if b.dtype == a.dtype else dtype), (op, i)
+                if a.numel():
+                    assert deviation(a, b) <= LIMIT[dtype], (op, i)
 
 
 def test_gradients_that_nobody_asks_for_are_empty() -> None:
@@ -85,8 +133,8 @@ def test_many_modes_take_whole_transforms_in_both_passes(
     """With every record valid, and a note in the place of what would run."""
     monkeypatch.delenv("PHYSCON_SPECTRAL_PATH", raising=False)
     monkeypatch.setattr(_cuda, "_record", lambda op, device: {"largest_rank": 0})
-    for op in spectral_fft.WAYS:
-        monkeypatch.setitem(spectral_fft.WAYS, op, lambda *_: "transforms")
+    for op in BY_TRANSFORMS:
+        monkeypatch.setitem(BY_TRANSFORMS, op, lambda *_: "transforms")
 
     class Kernel:
         def __init__(self, op: str) -> None:
@@ -100,9 +148,21 @@ def test_many_modes_take_whole_transforms_in_both_passes(
             return type("Packet", (), {"default": kernels[op]})
 
     x, weight = torch.randn(2, 3, 1024), torch.randn(modes, 3, 3, 2)
-    spectrum = torch.randn(modes, 2, 3, 2)
-    backward = (x, spectrum, weight, [1024], [], True, True)
-    calls = {"spectral_conv": (x, weight, []), "spectral_conv_backward": backward}
+    spectrum, shifts = torch.randn(modes, 2, 3, 2), torch.randn(1, 2, 18)
+    none = torch.empty(0)
+    gains, faces = (torch.randn(1, 12, 6, 1), none, none), (none,) * 6
+    skip, bias = torch.randn(3, 3), torch.randn(3)
+    layer = (x, weight, skip, bias, *gains, *faces, [1024.0], True)
+    corrected = (weight, *gains, *faces, [1024.0])
+    calls = {
+        "spectral_conv": (x, weight, []),
+        "spectral_conv_backward": (x, spectrum, weight, [1024], [], True, True),
+        "boundary_spectral_conv": (x, *corrected),
+        "boundary_spectral_conv_backward": (x, spectrum, shifts, *corrected, *[True] * 4),
+        "fno_block": (*layer, True),
+        "fno_block_backward": (x, x, spectrum, shifts, *layer, *[True] * 6),
+    }
+    assert set(calls) == set(BY_TRANSFORMS)
     kernels = {op: Kernel(op) for op in calls}
     monkeypatch.setattr(torch.ops, "physcon_cuda", Found())
     for op, arguments in calls.items():

@@ -302,7 +302,7 @@ def test_corrected_grids_equal_the_oracle(
 
 
 def test_a_corrected_axis_of_whole_planes_takes_three_launches(fibers: Path) -> None:
-    """With face rules; another axis, one more. Backwards five, sums over broadcast data included."""
+    """With face rules; every further axis one more. Backwards five, sums of face data included."""
     for size, modes in (((7, 6), (4, 4)), ((5, 4, 6), (4, 4, 3))):
         for axes in ((0,), (len(size) - 1,), (0, 1)):
             calls = corrected(size, modes, None, torch.float32, axes=axes, multiprocessors=WHOLE)

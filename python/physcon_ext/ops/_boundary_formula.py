@@ -88,6 +88,14 @@ class Correction:
 
     # ---- maps ------------------------------------------------------------------------------------
 
+    def analyse(self, x: Tensor, *, weighted: bool = False) -> Tensor:
+        """The truncated transform of a field."""
+        return analyse(x, self.modes, self.period, weighted=weighted)
+
+    def synthesise(self, spectrum: Tensor, *, weighted: bool = False) -> Tensor:
+        """The adjoint of `analyse` with the same flag."""
+        return synthesise(spectrum, self.size, self.period, weighted=weighted)
+
     def ends(self, spectrum: Tensor, axis: int) -> Tensor:
         """Transforms of the field at both ends of an axis, ``(*others, *batch, 2 channels)``."""
         weighted = spectrum * self._along(self.weights(axis, spectrum.device), axis, spectrum.ndim)
@@ -210,7 +218,7 @@ class Correction:
         records = self._records(spectrum, lines, w, gains)
         for axis, (_, moved) in zip(self.corrected, records, strict=True):
             spectrum = spectrum + self.sources(moved, axis)
-        field = synthesise(mix(spectrum, w, self.dims), self.size, self.period, weighted=True)
+        field = self.synthesise(mix(spectrum, w, self.dims), weighted=True)
         y = assign_by_formula(field, values, stencils, self.dims)
         return y, [torch.cat(record, -1) for record in records]
 
@@ -229,7 +237,7 @@ class Correction:
 
     def transform(self, x: Tensor) -> tuple[Tensor, ...]:
         """Spectrum and end lines of an input."""
-        return (analyse(x, self.modes, self.period), *self.lines(x))
+        return (self.analyse(x), *self.lines(x))
 
     def adjoint(
         self,
@@ -243,7 +251,7 @@ class Correction:
     ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
         """Gradients of input, weight, gains and face data, in float64."""
         field, value_grads = pull_by_formula(grad.double(), values, stencils, self.dims)
-        upstream = analyse(field, self.modes, self.period, weighted=True)
+        upstream = self.analyse(field, weighted=True)
         w = as_complex(weight)
         back = conjugate(w.transpose(-1, -2))
         records = self._records(spectrum, lines, w, gains)
@@ -264,7 +272,7 @@ class Correction:
             through = through + self.ends_adjoint(seen_grad[..., :count], axis)
             line_grads.insert(0, seen_grad[..., :count])
         weight_grad = weight_grad + self._product(spectrum, upstream)
-        x_grad = synthesise(mix(upstream, back, self.dims), self.size, self.period)
+        x_grad = self.synthesise(mix(upstream, back, self.dims))
         if line_grads:
             x_grad = x_grad + self.lines_adjoint(line_grads, x_grad.shape)
         pairs = torch.stack((weight_grad.real, weight_grad.imag), -1)

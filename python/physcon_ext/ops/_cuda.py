@@ -160,19 +160,20 @@ def _by_composite(op: str) -> Callable[..., Any]:
 
 def _by_transforms(op: str, named: dict[str, Any]) -> Callable[..., Any] | None:
     """The way by whole Fourier transforms where it is the faster one, else None."""
-    if op not in ("spectral_conv", "spectral_conv_backward"):
+    if not op.startswith(("spectral_conv", "boundary_spectral_conv", "fno_block")):
         return None
-    from physcon_ext.ops.composite import spectral_fft
     from physcon_ext.ops.composite.spectral import periods_of
+    from physcon_ext.ops.composite.spectral_fft import prefers_fft
+    from physcon_ext.ops.composite.table import BY_TRANSFORMS
 
     field, weight = named["grad" if "grad" in named else "x"], named["weight"]
     d = weight.ndim - 3
     size = field.shape[-d:]
     if field.numel() == 0 or field.dtype not in (torch.float32, torch.float64):
         return None
-    if not spectral_fft.prefers_fft(size, weight.shape[:d], periods_of(size, named["period"])):
+    if not prefers_fft(size, weight.shape[:d], periods_of(size, named["period"])):
         return None
-    return spectral_fft.WAYS[op]
+    return BY_TRANSFORMS[op]
 
 
 def _by_record(op: str) -> Callable[..., Any]:

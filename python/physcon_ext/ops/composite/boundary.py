@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physcon_ext.ops._boundary_formula import correction_of
+from physcon_ext.ops._boundary_formula import Correction, correction_of
 from physcon_ext.ops._faces import assign_by_formula, pull_by_formula
 from physcon_ext.ops.composite.spectral import as_complex, as_pairs
 
@@ -34,8 +34,14 @@ def assign_faces_backward(grad: Tensor, *rest: Any) -> Tensors:
 
 def boundary_spectral_conv(x: Tensor, weight: Tensor, *rest: Any) -> Tensors:
     """Output, spectrum of the input, record of the corrections."""
-    gains, values, stencils, period = rest[:3], rest[3:6], rest[6:9], rest[9]
-    call = correction_of(x.shape[-len(period) :], weight, gains, period)
+    return convolve(
+        correction_of(x.shape[-len(rest[9]) :], weight, rest[:3], rest[9]), x, weight, *rest
+    )
+
+
+def convolve(call: Correction, x: Tensor, weight: Tensor, *rest: Any) -> Tensors:
+    """The same by the transforms of a call."""
+    gains, values, stencils = rest[:3], rest[3:6], rest[6:9]
     spectrum, *lines = call.transform(x)
     y, records = call.forward(spectrum, lines, weight, gains, values, stencils)
     batch = x.shape[: x.ndim - call.dims - 1]
@@ -46,9 +52,16 @@ def boundary_spectral_conv_backward(
     grad: Tensor, spectrum: Tensor, shifts: Tensor, weight: Tensor, *rest: Any
 ) -> Tensors:
     """Gradients of the input, the weight, the gains and the face data."""
+    call = correction_of(grad.shape[-len(rest[9]) :], weight, rest[:3], rest[9])
+    return convolve_backward(call, grad, spectrum, shifts, weight, *rest)
+
+
+def convolve_backward(
+    call: Correction, grad: Tensor, spectrum: Tensor, shifts: Tensor, weight: Tensor, *rest: Any
+) -> Tensors:
+    """The same by the transforms of a call."""
     gains, values, stencils = rest[:3], rest[3:6], rest[6:9]
-    period, x_needed, weight_needed, gains_needed, values_needed = rest[9:]
-    call = correction_of(grad.shape[-len(period) :], weight, gains, period)
+    x_needed, weight_needed, gains_needed, values_needed = rest[10:]
     x_grad, weight_grad, gain_grads, value_grads = call.adjoint(
         grad, as_complex(spectrum), call.kept_lines(shifts), weight, gains, values, stencils
     )

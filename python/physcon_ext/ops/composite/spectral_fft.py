@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`spectral_conv` on a device by whole Fourier transforms, and when that is the faster way.
+"""The convolutions on a device by whole Fourier transforms, and when that is the faster way.
 
 The spectrum is that of the compiled op: phases about the centre of each axis, layout
 ``(M_1, .., M_d, *batch, channels, 2)``; precision is that of the input.
@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from physcon_ext.ops._boundary_formula import Correction, correction_of
+from physcon_ext.ops.composite.block import Tensors, Ways, block, block_backward
+from physcon_ext.ops.composite.boundary import convolve, convolve_backward
 from physcon_ext.ops.composite.spectral import conjugate, mix, periods_of
 from physcon_ext.reference.spectral_conv import signed_wavenumbers
 
@@ -179,7 +183,58 @@ def spectral_conv_backward(
     return x_bar, weight_bar
 
 
-WAYS: dict[str, Callable[..., Any]] = {
-    "spectral_conv": spectral_conv,
-    "spectral_conv_backward": spectral_conv_backward,
-}
+@dataclass(frozen=True)
+class _WholeCorrection(Correction):
+    """A corrected convolution by whole transforms of a dtype; what lies between is complex128."""
+
+    dtype: torch.dtype
+
+    def _grid(self, like: Tensor) -> _Grid:
+        return _Grid(self.size, self.modes, self.period, like.new_empty(0, dtype=self.dtype))
+
+    def analyse(self, x: Tensor, *, weighted: bool = False) -> Tensor:
+        spectrum = self._grid(x).analyse(x.to(self.dtype), weighted=weighted)
+        return spectrum.to(torch.complex128)
+
+    def synthesise(self, spectrum: Tensor, *, weighted: bool = False) -> Tensor:
+        dtype = torch.complex64 if self.dtype == torch.float32 else torch.complex128
+        return self._grid(spectrum).synthesise(spectrum.to(dtype), weighted=weighted)
+
+
+def _correction(field: Tensor, weight: Tensor, rest: Sequence[Any]) -> _WholeCorrection:
+    gains, period = rest[:3], rest[9]
+    call = correction_of(field.shape[-len(period) :], weight, gains, period)
+    return _WholeCorrection(**vars(call), dtype=field.dtype)
+
+
+def boundary_spectral_conv(x: Tensor, weight: Tensor, *rest: Any) -> Tensors:
+    """Output, spectrum of the input, record of the corrections, as the compiled op."""
+    return convolve(_correction(x, weight, rest), x, weight, *rest)
+
+
+def boundary_spectral_conv_backward(
+    grad: Tensor, spectrum: Tensor, shifts: Tensor, weight: Tensor, *rest: Any
+) -> Tensors:
+    """Gradients of the input, the weight, the gains and the face data."""
+    call = _correction(grad, weight, rest)
+    return convolve_backward(call, grad, spectrum, shifts, weight, *rest)
+
+
+def _ways(dtype: torch.dtype) -> Ways:
+    return Ways(
+        spectral_conv,
+        spectral_conv_backward,
+        boundary_spectral_conv,
+        boundary_spectral_conv_backward,
+        dtype,
+    )
+
+
+def fno_block(x: Tensor, *rest: Any) -> Tensors:
+    """Output, what the activation saw, spectrum, record of the corrections, as the compiled op."""
+    return block(_ways(x.dtype), x, *rest)
+
+
+def fno_block_backward(grad: Tensor, *rest: Any) -> Tensors:
+    """Gradients of the input, the weight, the matrix, the bias, the gains and the face data."""
+    return block_backward(_ways(grad.dtype), grad, *rest)

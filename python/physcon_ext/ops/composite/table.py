@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The composites by the name of their op."""
+"""The composites by the name of their op, and what replaces kernels where many modes are kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from physcon_ext.ops.composite import spectral_fft
 from physcon_ext.ops.composite.banded import (
     banded_product,
     condition_banded,
@@ -75,5 +76,17 @@ COMPOSITES: dict[str, Callable[..., Any]] = {
         cavity,
         fno_block,
         fno_block_backward,
+    )
+}
+
+BY_TRANSFORMS: dict[str, Callable[..., Any]] = {
+    function.__name__: _owned(function)
+    for function in (
+        spectral_fft.spectral_conv,
+        spectral_fft.spectral_conv_backward,
+        spectral_fft.boundary_spectral_conv,
+        spectral_fft.boundary_spectral_conv_backward,
+        spectral_fft.fno_block,
+        spectral_fft.fno_block_backward,
     )
 }
