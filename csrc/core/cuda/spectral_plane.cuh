@@ -195,15 +195,26 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
                     if (i0 + i >= rows) {
                         return {0, 0};
                     }
-                    const auto x = [&](int64_t point) {
-                        return faces ? before_faces(c, in, plane, i0 + i, point)
-                                     : in[(plane * rows + i0 + i) * n + point];
-                    };
-                    const T up = x(fold.up + q);
-                    if (fold.up + q == fold.down - q) {
+                    const int64_t ends[2] = {fold.up + q, fold.down - q};
+                    const bool both = ends[0] != ends[1];
+                    T up, down = 0;
+                    if constexpr (faces) {
+                        up = 0;
+#pragma unroll 1  // one copy of the rules in registers
+                        for (int side = 0; side < (both ? 2 : 1); ++side) {
+                            const int64_t point = side == 0 ? ends[0] : ends[1];
+                            const T value = before_faces(c, in, plane, i0 + i, point);
+                            up = side == 0 ? value : up;
+                            down = side == 0 ? down : value;
+                        }
+                    } else {
+                        const T* x = in + (plane * rows + i0 + i) * n;
+                        up = x[ends[0]];
+                        down = both ? x[ends[1]] : T(0);
+                    }
+                    if (!both) {
                         return {up, 0};
                     }
-                    const T down = x(fold.down - q);
                     return {up + down, up - down};
                 };
                 const auto right = [&](int64_t q, int column) -> Pair<T> {
