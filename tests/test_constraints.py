@@ -8,8 +8,9 @@ import math
 import pytest
 import torch
 
-from physcon_ext import LinearConstraint
-from physcon_ext.constraints import blocks, quadrature, smoothness, total
+from physcon_ext import GaussianField, LinearConstraint, conserve
+from physcon_ext.boundary import BoundaryConditions, Dirichlet, Neumann
+from physcon_ext.constraints import blocks, boundary, quadrature, smoothness, total
 from physcon_ext.constraints.rows import BandedRows, DenseRows, DisjointRows
 
 
@@ -52,6 +53,17 @@ def test_cells_and_volumes_give_exact_totals() -> None:
     law = total(None, torch.tensor([2.0, 3.0], dtype=D), volumes=volumes)
     assert torch.equal(law.rows[0], volumes.flatten())
     assert law.batch_shape == (2,)
+
+
+def test_a_total_over_a_grid_goes_with_boundary_rows() -> None:
+    x, y = torch.linspace(0, 1, 9, dtype=D), torch.linspace(0, 2, 7, dtype=D) ** 2
+    area = total([x, y], 0.0).residual(torch.ones(63, dtype=D))
+    torch.testing.assert_close(area, torch.full_like(area, 4.0))
+    bc = BoundaryConditions(left=Dirichlet(1.0), top=Neumann(0.0, order=2))
+    law = boundary([x, y], bc) & total([x, y], 2.0)
+    mean = torch.randn(3, 63, dtype=D)
+    post = conserve(GaussianField(mean, torch.ones_like(mean)), law)
+    assert float(law.residual(post.mean).abs().max()) < 1e-12
 
 
 def test_points_may_differ_from_item_to_item() -> None:

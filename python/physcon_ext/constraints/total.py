@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One row: the integral of the field over the domain."""
 
+import functools
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 from physcon_ext.checks import check_dtype
@@ -9,7 +13,7 @@ from physcon_ext.constraints.quadrature import Rule, quadrature
 
 
 def total(
-    x: Tensor | None,
+    x: Tensor | Sequence[Tensor] | None,
     b: Tensor | float,
     *,
     rule: Rule = "trapezoid",
@@ -24,13 +28,14 @@ def total(
 
     Args:
         x: Points ``(n,)`` or ``(*batch, n)`` in any order; the ``n + 1`` cell edges for
-            ``rule="cell"``; None when ``volumes`` are given.
+            ``rule="cell"``; one tensor ``(n,)`` per axis of a grid, whose points count in the order
+            of ``flatten()``; None when ``volumes`` are given.
         b: The total, a number, ``()`` or ``(*batch,)``, in the unit of ``u`` times that of ``x``.
         rule: See `quadrature`. A rule for points leaves the quadrature error of the true field
             in the constraint: use cell averages with ``"cell"`` or ``volumes`` where you can.
         volumes: Volumes of the cells instead of ``x`` and a rule, of any shape; 2-D and 3-D cells
             are counted in the order of ``flatten()``. A cell of volume 0 takes no part.
-        domain: Interval that the points must span.
+        domain: Interval that the points must span; of a grid every axis.
         allow_partial: Accept points that do not reach the ends of the domain.
         noise_variance: Variance of ``b``, a number, ``()`` or ``(*batch,)``; 0 holds exactly.
         name: Name of the row in messages.
@@ -53,7 +58,13 @@ def total(
     if volumes is not None:
         check_dtype("total", "volumes", volumes)
         weights = volumes.flatten()
-    elif x is not None:
+    elif isinstance(x, Tensor):
         weights = quadrature(x, rule=rule, domain=domain, allow_partial=allow_partial)
+    elif x is not None:
+        axes = [
+            quadrature(points, rule=rule, domain=domain, allow_partial=allow_partial)
+            for points in x
+        ]
+        weights = functools.reduce(torch.outer, axes).flatten()
     target, noise = one_row(as_like("total", "b", b, weights), noise_variance)
     return LinearConstraint(weights[..., None, :], target, noise, names=name, validate=validate)
