@@ -12,7 +12,15 @@ import torch
 from physcon_ext.data.layout import DONE, STATUS, DataError
 from physcon_ext.data.schema import open_file, verify
 from physcon_ext.pde.equation import suggestion
-from physcon_ext.plot._figure import CONSERVED, MODEL, STYLE, TRUTH, new_figure, require_matplotlib
+from physcon_ext.plot._figure import (
+    CONSERVED,
+    MODEL,
+    MUTED,
+    STYLE,
+    TRUTH,
+    new_figure,
+    require_matplotlib,
+)
 from physcon_ext.plot.budget import budget
 from physcon_ext.plot.space_time import space_time
 
@@ -61,7 +69,7 @@ def sample_figure(file: str | Path, sample: int = 0, *, field: str | None = None
         flat = values.ndim == 3
         figure, axes = new_figure(1, 3 if flat else 2, 11.5 if flat else 9.0, 3.6)
         if flat:
-            _snapshots(opened, values, times, axes[:2])
+            _snapshots(opened, sample, values, times, axes[:2])
         else:
             _history(opened, name, sample, values, times, axes[0])
         _total(opened, name, sample, times, axes[-1])
@@ -89,7 +97,7 @@ def _history(opened: Any, name: str, sample: int, values: Any, times: Any, ax: A
     ax.set_title(name)
 
 
-def _snapshots(opened: Any, values: Any, times: Any, axes: list[Axes]) -> None:
+def _snapshots(opened: Any, sample: int, values: Any, times: Any, axes: list[Axes]) -> None:
     edges = [opened[f"/grid/{axis}_faces"][...] for axis in ("x", "y")]
     if values.shape[1] == len(edges[0]):  # values at the vertices
         edges = [np.concatenate([e[:1], (e[1:] + e[:-1]) / 2, e[-1:]]) for e in edges]
@@ -105,9 +113,19 @@ def _snapshots(opened: Any, values: Any, times: Any, axes: list[Axes]) -> None:
         picture = ax.pcolormesh(*edges, values[index].T, rasterized=True, **limits)
         ax.figure.colorbar(picture, ax=ax, pad=0.02, extend="both" if signed else "neither")
         ax.set_aspect("equal")
+        if "/vectors/velocity" in opened:
+            _streamlines(opened, opened["/vectors/velocity"][sample, index], ax)
         ax.set_title(f"t = {times[index]:.3g}")
         ax.set_xlabel("x")
         ax.set_ylabel("y")
+
+
+def _streamlines(opened: Any, velocity: Any, ax: Axes) -> None:
+    faces = [opened[f"/grid/{axis}_faces"][...] for axis in ("x", "y")]
+    x, y = ((f[1:] + f[:-1]) / 2 for f in faces)
+    along, across = (velocity[..., part].T for part in (0, 1))
+    if np.hypot(along, across).max() > 0:
+        ax.streamplot(x, y, along, across, color=MUTED, linewidth=0.5, arrowsize=0.5)
 
 
 def _total(opened: Any, name: str, sample: int, times: Any, ax: Axes) -> None:
