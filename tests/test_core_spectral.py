@@ -11,7 +11,14 @@ import pytest
 import torch
 
 from physcon_ext import core, ops
-from physcon_ext.boundary import BoundaryConditions, Dirichlet, correction_gain, end_response
+from physcon_ext.boundary import (
+    BoundaryConditions,
+    Dirichlet,
+    correction_gain,
+    end_response,
+    scalar_gain,
+)
+from physcon_ext.boundary.gains import Clamp, end_system
 from physcon_ext.boundary.periods import axis_periods
 from physcon_ext.models import FNO
 
@@ -67,9 +74,60 @@ def test_gains_are_those_of_the_elimination(
         assert np.abs(found - expected).max() <= 1e-12 * np.abs(expected).max()
 
 
-def test_weights_that_vanish_leave_the_ends_alone() -> None:
+@pytest.mark.parametrize("ends", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("channels", [(3, 3), (2, 4), (4, 2)], ids=str)
+@pytest.mark.parametrize("grid", GRIDS, ids=["1d", "2d", "3d"])
+def test_gains_without_a_ridge_eliminate_exactly(
+    grid: Grid, channels: tuple[int, int], ends: tuple[bool, bool]
+) -> None:
+    """Orthogonal and triangular factors here, LU or singular values there: eps times condition."""
+    modes, size, period = grid
+    weight = problem(grid, channels)[1]
+    for axis in range(len(modes)):
+        answer = end_response(torch.from_numpy(weight), axis, sizes=size, period=period)
+        expected = correction_gain(answer, ends=ends, ridge=0.0).numpy()
+        found = core.correction_gain(weight, axis, size=size, period=period, ends=ends, ridge=0.0)
+        system = end_system(answer) if all(ends) else answer.same
+        condition = float(torch.linalg.cond(system).max())
+        error = np.abs(found - expected).max() / np.abs(expected).max()
+        assert error <= 100 * 2.2e-16 * condition
+
+
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_weights_that_vanish_leave_the_ends_alone(ridge: float) -> None:
     weight = np.zeros((4, 4, 3, 3, 2), dtype=np.float32)
-    assert not core.correction_gain(weight, 0, size=[8, 8], period=[9.0, 9.0]).any()
+    assert not core.correction_gain(weight, 0, size=[8, 8], period=[9.0, 9.0], ridge=ridge).any()
+
+
+@pytest.mark.parametrize("ends", [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("grid", GRIDS, ids=["1d", "2d", "3d"])
+def test_published_gains_are_those_of_the_two_steps(
+    grid: Grid, dtype: Any, ends: tuple[bool, bool]
+) -> None:
+    modes, size, period = grid
+    weight = problem(grid, (3, 3), dtype)[1]
+    tried = ((0.0, True, False), (1e-4, False, True), (1e3, True, False))
+    for axis in range(len(modes)):
+        answer = end_response(torch.from_numpy(weight), axis, sizes=size, period=period)
+        for tolerance, modulus, slipped in tried:
+            if slipped and not all(ends):
+                continue
+            clamp = Clamp(tolerance, modulus=modulus)
+            expected = scalar_gain(answer, ends=ends, clamp=clamp, index_slip=slipped).numpy()
+            found = core.published_gain(
+                weight,
+                axis,
+                size=size,
+                period=period,
+                ends=ends,
+                tolerance=tolerance,
+                modulus=modulus,
+                slip=2.0 if slipped else 0.0,
+            )
+            assert found.shape == expected.shape
+            # One end: a sum of three numbers in another order, over what cancellation leaves.
+            assert np.abs(found - expected).max() <= 1e-12 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -160,9 +218,19 @@ BAD: list[tuple[Callable[[], object], type[Exception], str]] = [
         "1 sizes and periods and an axis below 1",
     ),
     (
-        lambda: core.correction_gain(_W, 0, size=[17], period=[17.0], ridge=0.0),
+        lambda: core.correction_gain(_W, 0, size=[17], period=[17.0], ridge=-0.1),
         ValueError,
-        "ridge to be positive",
+        "ridge to be finite and not negative",
+    ),
+    (
+        lambda: core.published_gain(_W, size=[17], period=[17.0]),
+        ValueError,
+        "as many channels out as in",
+    ),
+    (
+        lambda: core.published_gain(_W[:, :2].copy(), size=[17], period=[17.0], tolerance=-1.0),
+        ValueError,
+        "tolerance to be finite and not negative",
     ),
     (
         lambda: core.correction_gain(_W, 0, size=[17], period=[17.0], ends=(False, False)),

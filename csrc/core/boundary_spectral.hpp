@@ -76,10 +76,12 @@ void correction_gain(const CorrectionGainArgs<T>& args, const Executor& executor
 ///
 ///   d_0 = a_0 - (y_0 - rho y_N + K_0N a_N) / k,  d_N = a_N - (y_N + d_0 G) / K + slip (..)
 ///
-/// where the slip adds (d_0 + a_0 - a_N) to d_N. The adjoint takes the gradient of the gains to
-/// that of the answers; a replaced number has the derivative 0.
+/// where the slip adds (d_0 + a_0 - a_N) to d_N. One end alone has d = a - y / K. The adjoint, for
+/// both ends, takes the gradient of the gains to that of the answers; a replaced number has the
+/// derivative 0.
 struct TwoStepGainArgs {
     std::int64_t modes = 0, channels = 0, parts = 1;  ///< modes of the other axes
+    bool ends[2] = {true, true};                      ///< which are corrected
     double tolerance = 0;
     bool modulus = true;  ///< small means a small modulus; else negative numbers are small too
     double slip = 0;

@@ -1,56 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The C functions of spectral.h.
-#include <physcon/spectral.h>
-
-#include <cmath>
+// The C functions of spectral.h that work on fields.
+#include "core/capi_spectral.hpp"
 
 #include "core/boundary_spectral.hpp"
-#include "core/capi.hpp"
 #include "core/pointwise.hpp"
 
 namespace physcon {
 namespace {
 
-std::size_t aligned(std::size_t bytes) {
-    constexpr std::size_t step = PHYSCON_WORKSPACE_ALIGNMENT;
-    return (bytes + step - 1) / step * step;
-}
-
-void check_axes(Checker& check, std::int32_t axes) {
-    if (axes < 1 || axes > 3) {
-        check.reject("expected axes to be 1, 2 or 3", 0, axes);
-    }
-}
-
 void check_sizes(Checker& check, const std::int64_t* size, std::int32_t axes) {
     for (int axis = 0; check.good() && axis < axes; ++axis) {
         check.at_least("size", size[axis], 1);
-    }
-}
-
-void check_grid(Checker& check, const physcon_spectral_grid& grid) {
-    check_axes(check, grid.axes);
-    for (int axis = 0; check.good() && axis < grid.axes; ++axis) {
-        const double period = grid.period[axis];
-        const std::int64_t modes = grid.modes[axis];
-        check.at_least("grid.size", grid.size[axis], 1);
-        if (!(std::isfinite(period) && period >= static_cast<double>(grid.size[axis]))) {
-            check.reject("expected grid.period to be at least grid.size", axis, grid.size[axis]);
-        }
-        if (!check.good()) {
-            return;
-        }
-        if (axis == grid.axes - 1) {
-            if (modes < 1 || static_cast<double>(modes) > std::floor(period / 2) + 1) {
-                check.reject(
-                    "expected grid.modes of the last axis to be 1 to floor(period / 2) + 1",
-                    axis,
-                    modes
-                );
-            }
-        } else if (modes < 2 || modes % 2 != 0 || static_cast<double>(modes) > period) {
-            check.reject("expected grid.modes to be even, 2 to the period", axis, modes);
-        }
     }
 }
 
@@ -67,18 +27,6 @@ void check_faces(
         check.at_least("face.width", face.width, 1);
         check.at_least("points of an assigned axis less face.width", size[axis] - face.width, 1);
     }
-}
-
-SpectralGrid convert_grid(const physcon_spectral_grid& in) {
-    SpectralGrid out;
-    out.axes = in.axes;
-    for (int axis = 0; axis < in.axes; ++axis) {
-        const int to = 3 - in.axes + axis;
-        out.size[to] = in.size[axis];
-        out.modes[to] = in.modes[axis];
-        out.period[to] = in.period[axis];
-    }
-    return out;
 }
 
 template <typename T, typename Face>
@@ -396,78 +344,6 @@ int run_pointwise(
     );
 }
 
-template <typename T, typename CArgs>
-CorrectionGainArgs<T> convert_gain(const CArgs& args) {
-    CorrectionGainArgs<T> out;
-    out.grid = convert_grid(args.grid);
-    out.axis = 3 - args.grid.axes + args.axis;
-    out.in = args.in;
-    out.out = args.out;
-    out.ends[0] = args.first != 0;
-    out.ends[1] = args.last != 0;
-    out.ridge = args.ridge;
-    out.weight = args.weight;
-    out.gain_out = args.gain_out;
-    return out;
-}
-
-template <typename CArgs>
-int check_gain(Checker& check, const CArgs* args, const physcon_executor* executor) {
-    check.given("args", args);
-    if (!check.good()) {
-        return check.status();
-    }
-    check_grid(check, args->grid);
-    check.at_least("in", args->in, 1);
-    check.at_least("out", args->out, 1);
-    check.at_least("axis", args->axis, 0);
-    check.at_least("grid.axes - axis", args->grid.axes - args->axis, 1);
-    check.at_least("ends to correct", (args->first != 0) + (args->last != 0), 1);
-    if (check.good() && !(args->ridge > 0 && std::isfinite(args->ridge))) {
-        check.reject("expected ridge to be positive", 0, 0);
-    }
-    check.executor(executor);
-    return check.status();
-}
-
-template <typename T, typename CArgs>
-std::size_t gain_workspace(const CArgs* args, const physcon_executor* executor) {
-    Checker check("", nullptr);
-    if (check_gain(check, args, executor) != PHYSCON_OK) {
-        return 0;
-    }
-    return workspace_bytes(check, executor, [&](const Executor& pool) {
-        return correction_gain_workspace(convert_gain<T>(*args), pool);
-    });
-}
-
-template <typename T, typename CArgs>
-int run_gain(
-    const char* op,
-    const CArgs* args,
-    const physcon_executor* executor,
-    void* workspace,
-    std::size_t workspace_size,
-    physcon_error* error
-) {
-    Checker check(op, error);
-    if (check_gain(check, args, executor) != PHYSCON_OK) {
-        return check.status();
-    }
-    check.given("weight", args->weight);
-    check.given("gain_out", args->gain_out);
-    const CorrectionGainArgs<T> call = convert_gain<T>(*args);
-    return run_in_workspace(
-        check,
-        executor,
-        workspace,
-        workspace_size,
-        error,
-        [&](const Executor& pool) { return correction_gain_workspace(call, pool); },
-        [&](const Executor& pool) { correction_gain(call, pool, workspace); }
-    );
-}
-
 }  // namespace
 }  // namespace physcon
 
@@ -520,22 +396,6 @@ using namespace physcon;
     ) {                                                                                         \
         return run_pointwise<T>(                                                                \
             "pointwise_" #suffix, args, executor, workspace, workspace_size, error              \
-        );                                                                                      \
-    }                                                                                           \
-    std::size_t physcon_correction_gain_workspace_##suffix(                                     \
-        const physcon_correction_gain_args_##suffix* args, const physcon_executor* executor     \
-    ) {                                                                                         \
-        return gain_workspace<T>(args, executor);                                               \
-    }                                                                                           \
-    int physcon_correction_gain_##suffix(                                                       \
-        const physcon_correction_gain_args_##suffix* args,                                      \
-        const physcon_executor* executor,                                                       \
-        void* workspace,                                                                        \
-        std::size_t workspace_size,                                                             \
-        physcon_error* error                                                                    \
-    ) {                                                                                         \
-        return run_gain<T>(                                                                     \
-            "correction_gain_" #suffix, args, executor, workspace, workspace_size, error        \
         );                                                                                      \
     }
 

@@ -18,23 +18,26 @@ using MaybeArrays = std::vector<MaybeArray>;
 template <typename T>
 struct Api;
 
-#define PHYSCON_BIND_API(T, suffix)                                                         \
-    template <>                                                                             \
-    struct Api<T> {                                                                         \
-        using Conv = physcon_spectral_conv_args_##suffix;                                   \
-        using Faces = physcon_assign_faces_args_##suffix;                                   \
-        using Face = physcon_face_##suffix;                                                 \
-        using Gain = physcon_correction_gain_args_##suffix;                                 \
-        using Pointwise = physcon_pointwise_args_##suffix;                                  \
-        static constexpr auto tables_size = &physcon_spectral_tables_size_##suffix;         \
-        static constexpr auto tables = &physcon_spectral_tables_##suffix;                   \
-        static constexpr auto conv_workspace = &physcon_spectral_conv_workspace_##suffix;   \
-        static constexpr auto conv = &physcon_spectral_conv_##suffix;                       \
-        static constexpr auto assign_faces = &physcon_assign_faces_##suffix;                \
-        static constexpr auto pointwise_workspace = &physcon_pointwise_workspace_##suffix;  \
-        static constexpr auto pointwise = &physcon_pointwise_##suffix;                      \
-        static constexpr auto gain_workspace = &physcon_correction_gain_workspace_##suffix; \
-        static constexpr auto gain = &physcon_correction_gain_##suffix;                     \
+#define PHYSCON_BIND_API(T, suffix)                                                             \
+    template <>                                                                                 \
+    struct Api<T> {                                                                             \
+        using Conv = physcon_spectral_conv_args_##suffix;                                       \
+        using Faces = physcon_assign_faces_args_##suffix;                                       \
+        using Face = physcon_face_##suffix;                                                     \
+        using Gain = physcon_correction_gain_args_##suffix;                                     \
+        using Published = physcon_published_gain_args_##suffix;                                 \
+        using Pointwise = physcon_pointwise_args_##suffix;                                      \
+        static constexpr auto tables_size = &physcon_spectral_tables_size_##suffix;             \
+        static constexpr auto tables = &physcon_spectral_tables_##suffix;                       \
+        static constexpr auto conv_workspace = &physcon_spectral_conv_workspace_##suffix;       \
+        static constexpr auto conv = &physcon_spectral_conv_##suffix;                           \
+        static constexpr auto assign_faces = &physcon_assign_faces_##suffix;                    \
+        static constexpr auto pointwise_workspace = &physcon_pointwise_workspace_##suffix;      \
+        static constexpr auto pointwise = &physcon_pointwise_##suffix;                          \
+        static constexpr auto gain_workspace = &physcon_correction_gain_workspace_##suffix;     \
+        static constexpr auto gain = &physcon_correction_gain_##suffix;                         \
+        static constexpr auto published_workspace = &physcon_published_gain_workspace_##suffix; \
+        static constexpr auto published = &physcon_published_gain_##suffix;                     \
     };
 PHYSCON_BIND_API(double, f64)
 PHYSCON_BIND_API(float, f32)
@@ -315,6 +318,47 @@ void correction_gain_as(
     raise_unless_ok(status, error);
 }
 
+template <typename T>
+void published_gain_as(
+    const Array& weight,
+    int axis,
+    const std::vector<std::int64_t>& size,
+    const std::vector<double>& period,
+    bool first,
+    bool last,
+    double tolerance,
+    bool modulus,
+    double slip,
+    Array& gain_out
+) {
+    typename Api<T>::Published args{};
+    args.grid = grid_of(weight, size, period);
+    args.axis = axis;
+    args.channels = weight.shape(weight.ndim() - 2);
+    args.first = first ? 1 : 0;
+    args.last = last ? 1 : 0;
+    args.tolerance = tolerance;
+    args.modulus = modulus ? 1 : 0;
+    args.slip = slip;
+    const std::int64_t square = args.channels * args.channels;
+    const std::int64_t parts = args.grid.axes == 1 ? 1 : 2;
+    if (weight.shape(weight.ndim() - 3) != args.channels) {
+        throw py::value_error("physcon::core: expected weight with as many channels out as in");
+    }
+    check<T>(weight, "weight", weight.size());
+    args.weight = static_cast<const T*>(weight.data());
+    args.gain_out =
+        output<double>(gain_out, "gain_out", other_modes(args.grid, axis) * 8 * square * parts);
+    physcon_error error;
+    int status = PHYSCON_OK;
+    {
+        const py::gil_scoped_release unlocked;
+        const Workspace workspace(Api<T>::published_workspace(&args, nullptr));
+        status = Api<T>::published(&args, nullptr, workspace.data(), workspace.size(), &error);
+    }
+    raise_unless_ok(status, error);
+}
+
 }  // namespace
 
 void bind_spectral(py::module_& m) {
@@ -322,6 +366,7 @@ void bind_spectral(py::module_& m) {
     m.def("assign_faces", by_dtype(&assign_faces_as<double>, &assign_faces_as<float>));
     m.def("pointwise", by_dtype(&pointwise_as<double>, &pointwise_as<float>));
     m.def("correction_gain", by_dtype(&correction_gain_as<double>, &correction_gain_as<float>));
+    m.def("published_gain", by_dtype(&published_gain_as<double>, &published_gain_as<float>));
 }
 
 }  // namespace physcon::python

@@ -96,6 +96,19 @@ def correction_gain(
     gain_out: NDArray[np.float64],
     /,
 ) -> None: ...
+def published_gain(
+    weight: _Real,
+    axis: int,
+    size: list[int],
+    period: list[float],
+    first: bool,
+    last: bool,
+    tolerance: float,
+    modulus: bool,
+    slip: float,
+    gain_out: NDArray[np.float64],
+    /,
+) -> None: ...
 def balance_law(
     state: NDArray[np.float64],
     spacing: NDArray[np.float64],

@@ -785,7 +785,7 @@ def correction_gain(
         size: Points per axis.
         period: Fourier period per axis in points.
         ends: Which ends are corrected.
-        ridge: Regularisation, > 0, see `boundary.correction_gain`.
+        ridge: Regularisation, >= 0, see `boundary.correction_gain`.
 
     Returns:
         ``(Q, 2 (in + out), 2 in, 2)`` float64, ``Q`` the modes of the other axes; the last size is
@@ -800,6 +800,58 @@ def correction_gain(
         (1, 12, 6, 1)
     """
     op = f"{_NAME}.correction_gain"
+    gain = _gain(op, weight, axis, size, period)
+    place = (axis, [int(n) for n in size], [float(p) for p in period])
+    _C.correction_gain(weight, *place, bool(ends[0]), bool(ends[1]), float(ridge), gain)
+    return gain
+
+
+def published_gain(
+    weight: Array,
+    axis: int = 0,
+    *,
+    size: Sequence[int],
+    period: Sequence[float],
+    ends: tuple[bool, bool] = (True, True),
+    tolerance: float = 1e-7,
+    modulus: bool = True,
+    slip: float = 0.0,
+) -> NDArray[np.float64]:
+    """Make the gains of one axis of `spectral_conv` as the published program does.
+
+    Args:
+        weight: ``(M_1, .., M_d, channels, channels, 2)``.
+        axis: The axis, ``0 <= axis < d``; the program corrects the first one.
+        size: Points per axis.
+        period: Fourier period per axis in points; ``size`` in the program.
+        ends: Which ends are corrected.
+        tolerance: Replaces pivots below it, >= 0.
+        modulus: Compare the modulus; otherwise negative pivots count as small too.
+        slip: 0, or 2 for the index slip of the program with several axes.
+
+    Returns:
+        As `correction_gain`. The numbers of `boundary.scalar_gain` and `ops.two_step_gain`.
+
+    Raises:
+        TypeError: If ``weight`` is not an array or has a wrong dtype.
+        ValueError: If a number does not fit, or there are more channels in than out or fewer.
+
+    Example:
+        >>> published_gain(np.ones((4, 3, 3, 2)), size=[16], period=[16.0]).shape
+        (1, 12, 6, 1)
+    """
+    op = f"{_NAME}.published_gain"
+    gain = _gain(op, weight, axis, size, period)
+    place = (axis, [int(n) for n in size], [float(p) for p in period])
+    rule = (float(tolerance), bool(modulus), float(slip))
+    _C.published_gain(weight, *place, bool(ends[0]), bool(ends[1]), *rule, gain)
+    return gain
+
+
+def _gain(
+    op: str, weight: Array, axis: int, size: Sequence[int], period: Sequence[float]
+) -> NDArray[np.float64]:
+    """Check where the gains belong, and return memory for them."""
     d = _axes_of(op, _field(op, "weight", weight))
     if len(size) != d or len(period) != d or not 0 <= axis < d:
         raise ValueError(
@@ -808,7 +860,4 @@ def correction_gain(
         )
     others = int(np.prod(weight.shape[:d], dtype=np.int64)) // max(weight.shape[axis], 1)
     c_in, c_out = weight.shape[-3:-1]
-    gain = np.empty((others, 2 * (c_in + c_out), 2 * c_in, 1 if d == 1 else 2))
-    place = (axis, [int(n) for n in size], [float(p) for p in period])
-    _C.correction_gain(weight, *place, bool(ends[0]), bool(ends[1]), float(ridge), gain)
-    return gain
+    return np.empty((others, 2 * (c_in + c_out), 2 * c_in, 1 if d == 1 else 2))

@@ -104,6 +104,43 @@ TEST(corrected_ends_depend_on_the_ends_of_the_input_only) {
     }
 }
 
+TEST(without_a_ridge_ends_follow_their_own_input_alone) {
+    physcon::SpectralConvolution<double> layer(
+        line(), in, in, numbers<double>(2 * modes * in * in, 1)
+    );
+    auto x = numbers<double>(in * points, 0.3);
+    layer.correct(0, 0.0);
+    const std::vector<double> before = layer(x);
+    for (std::int64_t n = 1; n + 1 < points; ++n) {
+        x[n] += 0.5;
+    }
+    const std::vector<double> after = layer(x);
+    for (std::int64_t o = 0; o < in; ++o) {
+        CHECK_NEAR(after[o * points], before[o * points], 1e-10);
+        CHECK_NEAR(after[(o + 1) * points - 1], before[(o + 1) * points - 1], 1e-10);
+    }
+}
+
+TEST(published_ends_of_one_channel_follow_their_own_input_alone) {
+    // The scalar pivots are then the whole elimination: the last end becomes K_00 a_N.
+    const auto weight = numbers<double>(2 * modes, 1);
+    physcon::SpectralConvolution<double> layer(line(), 1, 1, weight);
+    double own = 0;
+    for (std::int64_t k = 0; k < modes; ++k) {
+        own += (k == 0 ? 1 : 2) / period * weight[2 * k];
+    }
+    auto x = numbers<double>(points, 0.3);
+    layer.correct_as_published(0, 0.0);
+    const std::vector<double> before = layer(x);
+    for (std::int64_t n = 1; n + 1 < points; ++n) {
+        x[n] += 0.5;
+    }
+    const std::vector<double> after = layer(x);
+    CHECK_NEAR(after[0], before[0], 1e-11);
+    CHECK_NEAR(before[points - 1], own * x[points - 1], 1e-11);
+    CHECK_NEAR(after[points - 1], own * x[points - 1], 1e-11);
+}
+
 template <typename T>
 void assigns() {
     const auto weight = numbers<T>(2 * modes * in * out, 1), x = numbers<T>(batch * in * points, 2);
@@ -150,6 +187,46 @@ void assigns() {
 TEST(faces_hold_the_bits_of_their_values) {
     assigns<double>();
     assigns<float>();
+}
+
+template <typename T>
+void maps_pointwise(double tolerance) {
+    const auto skip = numbers<T>(in * out, 1), bias = numbers<T>(out, 2),
+               x = numbers<T>(batch * in * points, 3), z = numbers<T>(batch * out * points, 4);
+    const double stencil[2] = {0, 0};
+    const auto ends = numbers<T>(2, 5);
+    typename physcon::Pointwise<T>::Faces faces{};
+    faces[0].stencil = stencil;
+    faces[0].width = 1;
+    faces[0].values = ends.data();
+    faces[0].end_stride = 1;
+    const auto y = physcon::Pointwise<T>(in, out, skip, bias)({points}, x, z, faces);
+    const auto lifted = physcon::Pointwise<T>(in, out, skip, {}, false)({points}, x);
+    for (std::int64_t b = 0; b < batch; ++b) {
+        for (std::int64_t o = 0; o < out; ++o) {
+            for (std::int64_t n = 0; n < points; ++n) {
+                double mapped = 0;
+                for (std::int64_t i = 0; i < in; ++i) {
+                    mapped += static_cast<double>(x[(b * in + i) * points + n]) * skip[i * out + o];
+                }
+                const std::int64_t at = (b * out + o) * points + n;
+                CHECK_NEAR(lifted[at], mapped, tolerance);
+                const double u = mapped + z[at] + bias[o];
+                const double wanted = n == 0 ? ends[0]
+                                      : n == points - 1
+                                          ? ends[1]
+                                          : 0.5 * u * (1 + std::erf(u / std::sqrt(2.0)));
+                CHECK_NEAR(y[at], wanted, tolerance);
+            }
+        }
+    }
+    CHECK(y[0] == ends[0] && y[points - 1] == ends[1]);
+    CHECK(physcon::Pointwise<T>(in, out, skip, bias)({points}, {}).empty());
+}
+
+TEST(pointwise_maps_are_their_definition) {
+    maps_pointwise<double>(1e-14);
+    maps_pointwise<float>(2e-6);
 }
 
 /// Every index in a thread of its own.
@@ -251,12 +328,22 @@ TEST(wrong_arguments_are_named) {
         }
     };
     refuses([&] { layer.correct(1); }, "grid.axes - axis");
-    refuses([&] { layer.correct(0, 0.0); }, "ridge to be positive");
+    refuses([&] { layer.correct(0, -0.1); }, "ridge to be finite and not negative");
+    refuses(
+        [&] { layer.correct_as_published(0, 1e-7); }, "as many channels out as in, got 3 and 2"
+    );
+    physcon::SpectralConvolution<double> square(line(), in, in, numbers<double>(40, 1));
+    refuses([&] { square.correct_as_published(0, -1); }, "tolerance to be finite");
+    refuses([&] { square.correct_as_published(1, 1e-7); }, "grid.axes - axis");
     refuses([&] { layer.correct(0, 0.1, false, false); }, "ends to correct");
     refuses([&] { layer(std::vector<double>(7)); }, "a multiple of 42 elements, got 7");
     refuses(
         [&] { physcon::SpectralConvolution<double>(line(), in, in, weight); }, "got 60 elements"
     );
+    refuses([&] { physcon::Pointwise<double>(2, 3, x, {}); }, "got 42 and 0 elements");
+    const physcon::Pointwise<double> map(2, 3, numbers<double>(6, 1), {}, false);
+    refuses([&] { map({points}, std::vector<double>(43)); }, "got 43 and 0 elements");
+    refuses([&] { map({1, 1, 1, 1}, {1.0, 2.0}); }, "axes to be 1, 2 or 3, got 4");
 }
 
 }  // namespace

@@ -61,11 +61,33 @@ struct EndSolver {
           column(arena.take<double>(least)),
           inverse(arena.take<double>(most * least)) {}
 
-    /// inverse <- (S' S + lambda^2)^-1 S' = S' (S S' + lambda^2)^-1, by the smaller of the two.
+    /// inverse <- (S' S + lambda^2)^-1 S' = S' (S S' + lambda^2)^-1, by the smaller of the two. The
+    /// factor of the smaller one comes first, and turns the rows of `wide` on the way.
     void solve(const EndSystem& system, double ridge) const {
         const bool is_tall = system.rows() >= system.columns();
         system.fill(tall, !is_tall);
         system.fill(wide, is_tall);
+        if (ridge == 0) {
+            orthogonalise();
+        } else {
+            factor_regularised(ridge);
+        }
+        for (int64_t k = least - 1; k >= 0; --k) {
+            scale(inverse_pivot(cholesky, least, k), wide + k * most);
+            for (int64_t j = 0; j < k; ++j) {
+                subtract(cholesky[k * least + j], wide + k * most, wide + j * most);
+            }
+        }
+        for (int64_t i = 0; i < least; ++i) {
+            for (int64_t j = 0; j < most; ++j) {
+                inverse[is_tall ? i * most + j : j * least + i] = wide[i * most + j];
+            }
+        }
+    }
+
+  private:
+    /// Cholesky factor L of the Gram matrix and lambda^2; wide <- L^-1 wide.
+    void factor_regularised(double ridge) const {
         for (int64_t i = 0; i < least * least; ++i) {
             gram[i] = 0;
         }
@@ -90,20 +112,40 @@ struct EndSolver {
             }
             scale(inverse_pivot(cholesky, least, k), wide + k * most);
         }
-        for (int64_t k = least - 1; k >= 0; --k) {
-            scale(inverse_pivot(cholesky, least, k), wide + k * most);
-            for (int64_t j = 0; j < k; ++j) {
-                subtract(cholesky[k * least + j], wide + k * most, wide + j * most);
-            }
-        }
-        for (int64_t i = 0; i < least; ++i) {
-            for (int64_t j = 0; j < most; ++j) {
-                inverse[is_tall ? i * most + j : j * least + i] = wide[i * most + j];
-            }
-        }
     }
 
-  private:
+    /// The same without lambda, whose Gram matrix would square the condition: orthonormal rows by
+    /// Gram-Schmidt, twice. A row that depends on those before it gets the solution 0.
+    void orthogonalise() const {
+        for (int64_t k = 0; k < least; ++k) {
+            double *row = wide + k * most, *factor = cholesky + k * least;
+            const double size = norm(row);
+            for (int64_t j = 0; j < least; ++j) {
+                factor[j] = 0;
+            }
+            for (int pass = 0; pass < 2; ++pass) {
+                for (int64_t j = 0; j < k; ++j) {
+                    double along = 0;
+                    for (int64_t i = 0; i < most; ++i) {
+                        along += wide[j * most + i] * row[i];
+                    }
+                    subtract(along, wide + j * most, row);
+                    factor[j] += along;
+                }
+            }
+            const double left = norm(row);
+            const bool depends = left <= static_cast<double>(most) * epsilon64 * size;
+            factor[k] = depends ? infinity : left;
+            scale(inverse_pivot(cholesky, least, k), row);
+        }
+    }
+    double norm(const double* row) const {
+        double sum = 0;
+        for (int64_t i = 0; i < most; ++i) {
+            sum += row[i] * row[i];
+        }
+        return __builtin_sqrt(sum);
+    }
     void subtract(double factor, const double* from, double* to) const {
         for (int64_t j = 0; j < most; ++j) {
             to[j] -= factor * from[j];

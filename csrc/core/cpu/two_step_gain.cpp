@@ -33,6 +33,13 @@ struct Steps {
             own[s] = alone[s] + a.slip * (seen[s] + slipped[s]);
             block[s] = -seen[s] / last;
         }
+        if (!(a.ends[0] && a.ends[1])) {
+            for (int s = 0; s < 4; ++s) {
+                seen[s] = a.ends[0] ? alone[s ^ 1] : 0;
+                own[s] = a.ends[1] ? alone[s] : 0;
+                block[s] = 0;
+            }
+        }
     }
     static bool small(const TwoStepGainArgs& a, double value) {
         return (a.modulus && value < 0 ? -value : value) < a.tolerance;

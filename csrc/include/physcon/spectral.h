@@ -123,13 +123,43 @@ typedef struct physcon_correction_gain_args_f64 {
     /** Whether the first and the last end are corrected; at least one is. */
     int32_t first;
     int32_t last;
-    /** Regularisation of the elimination relative to the size of the system, > 0; 0.1 is usual. */
+    /** Regularisation of the elimination relative to the size of the system, >= 0; 0.1 is usual.
+     * With 0 the elimination is exact, and that of least squares where in and out differ. */
     double ridge;
     /** (M_1 .. M_d, in, out, 2) */
     const double* weight;
     /** (Q, 2 (in + out), 2 in, 2); with one axis (2 (in + out), 2 in). */
     double* gain_out;
 } physcon_correction_gain_args_f64;
+
+/** The gains of one axis as the program published with the method makes them: one scalar pivot for
+ * all channels, the first end before the last. With K_00, K_N0 and K_0N what channel 0 answers at
+ * the ends to sources at the ends in all channels, and D, G, A the whole answers,
+ *
+ *    d_0 = a_0 - (y_0 - r y_N + K_0N a_N) / k,  d_N = a_N - (y_N + d_0 G) / K_00 + slip (..),
+ *    r = K_0N / K_00,  k = K_00 - K_N0 r
+ *
+ * where the slip adds d_0 + a_0 - a_N. One end alone has d = a - y / K_00. */
+typedef struct physcon_published_gain_args_f64 {
+    physcon_spectral_grid grid;
+    /** 0 <= axis < grid.axes. */
+    int32_t axis;
+    /** In and out, >= 1. */
+    int64_t channels;
+    /** Whether the first and the last end are corrected; at least one is. */
+    int32_t first;
+    int32_t last;
+    /** Pivots below it are replaced by it, >= 0: 1e-7 with one axis, 1e-4 with more. */
+    double tolerance;
+    /** Whether the modulus is compared, or, as with two axes, every negative pivot counts too. */
+    int32_t modulus;
+    /** 0, or 2 for the index slip of the program with several axes. */
+    double slip;
+    /** (M_1 .. M_d, channels, channels, 2) */
+    const double* weight;
+    /** (Q, 4 channels, 2 channels, 2); with one axis (4 channels, 2 channels). */
+    double* gain_out;
+} physcon_published_gain_args_f64;
 
 /** Bytes of the tables of a grid; 0 if the grid is wrong. */
 PHYSCON_API size_t physcon_spectral_tables_size_f64(const physcon_spectral_grid* grid);
@@ -175,6 +205,19 @@ PHYSCON_API size_t physcon_correction_gain_workspace_f64(
 /** Makes the gains of one axis. */
 PHYSCON_API int physcon_correction_gain_f64(
     const physcon_correction_gain_args_f64* args,
+    const physcon_executor* executor,
+    void* workspace,
+    size_t workspace_size,
+    physcon_error* error
+);
+
+/** Bytes of workspace for the published gains; `executor` as in the call. */
+PHYSCON_API size_t physcon_published_gain_workspace_f64(
+    const physcon_published_gain_args_f64* args, const physcon_executor* executor
+);
+/** Makes the published gains of one axis. */
+PHYSCON_API int physcon_published_gain_f64(
+    const physcon_published_gain_args_f64* args,
     const physcon_executor* executor,
     void* workspace,
     size_t workspace_size,
@@ -247,6 +290,20 @@ typedef struct physcon_correction_gain_args_f32 {
     double* gain_out;
 } physcon_correction_gain_args_f32;
 
+/** The gains of one axis as the published program makes them. */
+typedef struct physcon_published_gain_args_f32 {
+    physcon_spectral_grid grid;
+    int32_t axis;
+    int64_t channels;
+    int32_t first;
+    int32_t last;
+    double tolerance;
+    int32_t modulus;
+    double slip;
+    const float* weight;
+    double* gain_out;
+} physcon_published_gain_args_f32;
+
 /** Bytes of the tables of a grid; 0 if the grid is wrong. */
 PHYSCON_API size_t physcon_spectral_tables_size_f32(const physcon_spectral_grid* grid);
 /** Makes the tables of a grid, aligned as a workspace. They serve any number of calls and threads.
@@ -291,6 +348,18 @@ PHYSCON_API size_t physcon_correction_gain_workspace_f32(
 /** Makes the gains of one axis. */
 PHYSCON_API int physcon_correction_gain_f32(
     const physcon_correction_gain_args_f32* args,
+    const physcon_executor* executor,
+    void* workspace,
+    size_t workspace_size,
+    physcon_error* error
+);
+/** Bytes of workspace for the published gains; `executor` as in the call. */
+PHYSCON_API size_t physcon_published_gain_workspace_f32(
+    const physcon_published_gain_args_f32* args, const physcon_executor* executor
+);
+/** Makes the published gains of one axis. */
+PHYSCON_API int physcon_published_gain_f32(
+    const physcon_published_gain_args_f32* args,
     const physcon_executor* executor,
     void* workspace,
     size_t workspace_size,
