@@ -14,11 +14,16 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from bench.layers import Baseline, LayerEntry
+
+
+if TYPE_CHECKING:
+    from physcon_ext.boundary import BoundaryConditions
 
 
 def fourier_convolution(x: Tensor, weight: Tensor) -> Tensor:
@@ -63,6 +68,7 @@ class _Layer:
 
     def __init__(self, *, keep: bool) -> None:
         self._keep = keep
+        self._bc: BoundaryConditions | None = None
         self._weight: weakref.ref[Tensor] | None = None
         self._gains: list[Tensor | None] | None = None
 
@@ -70,13 +76,14 @@ class _Layer:
         from physcon_ext.boundary import BoundaryConditions, Dirichlet
         from physcon_ext.functional import boundary_spectral_conv, correction_gains
 
-        bc = BoundaryConditions(left=Dirichlet(), right=Dirichlet())
+        if self._bc is None:
+            self._bc = BoundaryConditions(left=Dirichlet(), right=Dirichlet())
         data = {"left": values[:, :, 0], "right": values[:, :, 1]}
         if self._keep and (self._weight is None or self._weight() is not weight):
-            self._gains = correction_gains(weight, bc, [x.shape[-1]], correction="published")
+            self._gains = correction_gains(weight, self._bc, [x.shape[-1]], correction="published")
             self._weight = weakref.ref(weight)
         return boundary_spectral_conv(
-            x, weight, bc, data, correction="published", gains=self._gains
+            x, weight, self._bc, data, correction="published", gains=self._gains
         )
 
 

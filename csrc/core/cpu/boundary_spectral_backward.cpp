@@ -2,6 +2,7 @@
 // The adjoint of the stage between the transforms of the corrected convolution.
 #include "boundary_axis.hpp"
 #include "boundary_ends.hpp"
+#include "boundary_outer.hpp"
 #include "faces.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
@@ -12,7 +13,7 @@ namespace {
 ///
 ///   dL/dW = X^H (g_1 + .. + g_{n+1}) + sum_j U_j^H (g_{j+1} + .. + g_{n+1}),
 ///
-/// so going back over the axes needs one running sum of the g_t.
+/// so going back over the axes needs one running sum of the g_t. On a line: boundary_outer.hpp.
 template <typename T>
 class Backward {
   public:
@@ -24,18 +25,25 @@ class Backward {
           arena_(workspace),
           measuring_(workspace == nullptr),
           modes_(mode_count(a.grid)),
-          stack_(corrected_axes(a.gains) + 1),
-          line_(arena_, Normal(a.grid, 2)) {
+          corrected_(corrected_axes(a.gains)),
+          stack_(a.grid.axes == 1 ? 1 : corrected_ + 1),
+          on_line_(a.grid.axes == 1 && corrected_ > 0),
+          line_(arena_, Normal(a.grid, 2)),
+          term_(arena_, a.grid, on_line_ ? a.in : 0, on_line_ ? a.out : 0) {
         for (const FaceRule<T>& rule : a.rule) {
             faces_ = faces_ || rule.stencil != nullptr;
         }
         const int64_t numbers = 2 * modes_ * a.batch;
-        interior_ = arena_.take<T>(faces_ ? a.batch * a.out * point_count(a.grid) : 0);
-        left_ = arena_.take<T>(stack_ > 1 ? stack_ * numbers * a.in : 0);
+        // The result for the input, if it is large enough, is free until the end.
+        const bool apart = faces_ && (a.x_out == nullptr || a.in < a.out);
+        interior_ = arena_.take<T>(apart ? a.batch * a.out * point_count(a.grid) : 0);
+        interior_ = apart ? interior_ : a.x_out;
+        face_ends_ = arena_.take<double>(faces_ && a.grid.axes == 1 ? 2 * a.batch * a.out : 0);
+        left_ = arena_.take<T>(corrected_ > 0 ? stack_ * numbers * a.in : 0);
         right_ = arena_.take<T>(stack_ > 1 ? stack_ * numbers * a.out : 0);
         upstream_ = arena_.take<T>(numbers * a.out);
         pulled_ = arena_.take<T>(numbers * a.in);
-        through_ = arena_.take<T>(stack_ > 2 ? numbers * a.in : 0);
+        through_ = arena_.take<T>(corrected_ > 1 ? numbers * a.in : 0);
         ends_ = arena_.take<double>(ends_size(a.grid, a.batch, larger(a.in, a.out)));
 
         analysis_ = transform(a.grid, a.tables, a.batch * a.out, true);
@@ -46,7 +54,7 @@ class Backward {
         pull_.input_gradient = pulled_;
         weigh_ = mixing<T>(a);
         weigh_.batch = stack_ * a.batch;
-        weigh_.input = stack_ > 1 ? left_ : a.spectrum;
+        weigh_.input = corrected_ > 0 ? left_ : a.spectrum;
         weigh_.upstream = stack_ > 1 ? right_ : upstream_;
         weigh_.weight_gradient = a.weight_out;
         synthesis_ = transform(a.grid, a.tables, a.batch * a.in, false);
@@ -76,7 +84,7 @@ class Backward {
                 behind += Records(normal, a_.batch, a_.in, a_.out, nullptr).size();
             }
         }
-        pull_axes(2, stack_ - 1, behind);
+        pull_axes(2, corrected_, behind);
         return arena_.used();
     }
 
@@ -107,12 +115,19 @@ class Backward {
     /// which the rule would have removed.
     bool pull_ends() {
         const FaceRule<T>& rule = a_.rule[2];
-        const int64_t rows = a_.batch * a_.out, points = a_.grid.size[2];
+        const int64_t points = a_.grid.size[2], pitch = 2 * a_.out;
+        analyse(analysis_, executor_, scratch_);
+        run_indices(executor_, a_.batch, [&](int64_t, int64_t b) {
+            const T* grad = a_.grad + b * a_.out * points;
+            double* to = face_ends_ + b * pitch;
+            for (int64_t c = 0; c < a_.out; ++c, grad += points) {
+                to[c] = static_cast<double>(grad[0]);
+                to[a_.out + c] = static_cast<double>(grad[points - 1]);
+            }
+        });
         double total = 0;
-        for (int64_t row = 0; row < rows; ++row) {
-            const T* grad = a_.grad + row * points;
-            total += static_cast<double>(grad[0] - grad[0]) +
-                     static_cast<double>(grad[points - 1] - grad[points - 1]);
+        for (int64_t i = 0; i < a_.batch * pitch; ++i) {
+            total += face_ends_[i] - face_ends_[i];
         }
         if (!(total == 0)) {
             return false;
@@ -123,13 +138,16 @@ class Backward {
             f.channels = a_.out;
             f.gradient[2] = a_.face_gradient[2];
             f.rule[2] = rule;
-            run_indices(executor_, rows, [&](int64_t, int64_t row) {
-                f.gradient[2].values[2 * row] = a_.grad[row * points];
-                f.gradient[2].values[2 * row + 1] = a_.grad[(row + 1) * points - 1];
+            run_indices(executor_, a_.batch, [&](int64_t, int64_t b) {
+                const double* from = face_ends_ + b * pitch;
+                T* to = f.gradient[2].values + b * pitch;
+                for (int64_t c = 0; c < a_.out; ++c) {
+                    to[2 * c] = static_cast<T>(from[c]);
+                    to[2 * c + 1] = static_cast<T>(from[a_.out + c]);
+                }
             });
             sum_face_gradients(f, executor_);
         }
-        analyse(analysis_, executor_, scratch_);
         const Normal normal(a_.grid, 2);
         const Spectrum<T> spectrum = {upstream_, a_.batch, a_.out};
         const Spectrum<const T> upstream = {upstream_, a_.batch, a_.out};
@@ -140,14 +158,13 @@ class Backward {
             if (first == 0 && last == 0) {
                 continue;
             }
-            const int64_t pitch = 2 * a_.out;
             double* ends = ends_ + pitch * a_.batch;  // behind the scratch of `radiate_line`
             run_indices(executor_, a_.batch, [&](int64_t, int64_t b) {
-                const T* grad = a_.grad + b * a_.out * points;
+                const double* from = face_ends_ + b * pitch;
                 double* to = ends + b * pitch;
-                for (int64_t c = 0; c < a_.out; ++c, grad += points) {
-                    to[c] = first * static_cast<double>(grad[0]);
-                    to[a_.out + c] = last * static_cast<double>(grad[points - 1]);
+                for (int64_t c = 0; c < a_.out; ++c) {
+                    to[c] = first * from[c];
+                    to[a_.out + c] = last * from[a_.out + c];
                 }
             });
             line_.fill(normal, j);
@@ -200,12 +217,14 @@ class Backward {
         const auto constant = [](const Spectrum<T>& s) {
             return Spectrum<const T>{s.data, s.batch, s.channels, s.stack, s.slot};
         };
-        c.radiate(seen, seen.shifts(), false, {nullptr, a_.batch, a_.in}, shift, ends_, executor_);
-        stack_rows(upstream_, right_, a_.out, slot);
-
+        if (stack_ > 1) {
+            const Spectrum<const T> none = {nullptr, a_.batch, a_.in};
+            c.radiate(seen, seen.shifts(), false, none, shift, ends_, executor_);
+            stack_rows(upstream_, right_, a_.out, slot);
+        }
         mix_adjoint(pull_, executor_, scratch_);
         c.evaluate({pulled_, a_.batch, a_.in}, false, grad, grad.shifts(), ends_, executor_);
-        if (slot < stack_ - 1) {  // later axes saw the shifts of this one in their end lines
+        if (slot < corrected_) {  // later axes saw the shifts of this one in their end lines
             c.evaluate(constant(through), false, grad, 0, ends_, executor_);
             run_indices(executor_, normal.others * a_.batch, [&](int64_t, int64_t row) {
                 double* record = grad.data + row * grad.length();
@@ -221,9 +240,15 @@ class Backward {
         c.radiate(grad, grad.outputs(), true, constant(upstream), upstream, ends_, executor_);
         if (slot > 1) {
             const Spectrum<const T> before = {
-                slot == stack_ - 1 ? nullptr : through_, a_.batch, a_.in
+                slot == corrected_ ? nullptr : through_, a_.batch, a_.in
             };
             c.radiate(grad, 0, true, before, through, ends_, executor_);
+        }
+        if (on_line_ && a_.weight_out != nullptr) {
+            const Spectrum<const T> before = {a_.spectrum, a_.batch, a_.in};
+            const Spectrum<T> shifted = {left_, a_.batch, a_.in};
+            c.radiate(seen, seen.shifts(), false, before, shifted, ends_, executor_);
+            term_.fill(seen, grad, c.phases, executor_);
         }
     }
 
@@ -231,15 +256,20 @@ class Backward {
         if (measuring_) {
             return;
         }
-        if (a_.weight_out != nullptr) {
-            if (stack_ > 1) {
-                stack_rows(a_.spectrum, left_, a_.in, 0);
-                stack_rows(upstream_, right_, a_.out, 0);
-            }
+        if (stack_ > 1 && a_.weight_out != nullptr) {
+            stack_rows(a_.spectrum, left_, a_.in, 0);
+            stack_rows(upstream_, right_, a_.out, 0);
             mix_adjoint(weigh_, executor_, scratch_);
+        } else {
+            pull_.input = weigh_.input;
+            pull_.weight_gradient = a_.weight_out;
         }
+        if (a_.x_out == nullptr) {
+            pull_.input_gradient = nullptr;
+        }
+        const WeightTerm<T> term = term_.view();
+        mix_adjoint(pull_, executor_, scratch_, on_line_ ? &term : nullptr);
         if (a_.x_out != nullptr) {
-            mix_adjoint(pull_, executor_, scratch_);
             synthesise(synthesis_, executor_, scratch_);
         }
     }
@@ -259,10 +289,12 @@ class Backward {
     const Executor& executor_;
     Arena arena_;
     bool measuring_, faces_ = false;
-    int64_t modes_, stack_;
+    int64_t modes_, corrected_, stack_;  ///< stack_: blocks of the batch in the last mixing
+    bool on_line_;
     Phases line_;
+    EndTerm<T> term_;
     T *interior_, *left_, *right_, *upstream_, *pulled_, *through_;
-    double* ends_;
+    double *ends_, *face_ends_;
     void* scratch_;
     SpectralTransformArgs<T> analysis_, synthesis_;
     SpectralMixArgs<T> pull_, weigh_;

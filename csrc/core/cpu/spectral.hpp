@@ -101,7 +101,18 @@ std::size_t synthesise(
 );
 template <typename T>
 std::size_t mix(const SpectralMixArgs<T>& args, const Executor& executor, void* workspace);
+/// What is taken off the gradient of the weights of mode k, as pairs of real numbers:
+/// (f_0 f_1) first + (f_2 f_3) second, f = factors + 4 k.
 template <typename T>
-std::size_t mix_adjoint(const SpectralMixArgs<T>& args, const Executor& executor, void* workspace);
+struct WeightTerm {
+    const T *first, *second, *factors;
+};
+template <typename T>
+std::size_t mix_adjoint(
+    const SpectralMixArgs<T>& args,
+    const Executor& executor,
+    void* workspace,
+    const WeightTerm<T>* less = nullptr
+);
 
 }  // namespace physcon::PHYSCON_ISA_NAMESPACE

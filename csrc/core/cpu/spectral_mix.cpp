@@ -290,6 +290,27 @@ void transpose_weight(const T* w, int64_t in, int64_t out, T* to) {
     }
 }
 
+template <typename T>
+void subtract(const WeightTerm<T>& less, int64_t mode, int64_t count, T* gradient) {
+    const Vector<T> f = repeat_pair(less.factors + 4 * mode);
+    const Vector<T> g = repeat_pair(less.factors + 4 * mode + 2);
+    const auto block = [&](auto full_tag, int64_t i) {
+        constexpr bool full = decltype(full_tag)::value;
+        const int live = full ? width<T> : static_cast<int>(count - i);
+        const Vector<T> a = load_lanes<full>(less.first + i, live);
+        const Vector<T> b = load_lanes<full>(less.second + i, live);
+        const Vector<T> from = load_lanes<full>(gradient + i, live);
+        store_lanes<full>(gradient + i, from - f * a - g * b, live);
+    };
+    int64_t i = 0;
+    for (; i + width<T> <= count; i += width<T>) {
+        block(std::true_type{}, i);
+    }
+    if (i < count) {
+        block(std::false_type{}, i);
+    }
+}
+
 }  // namespace
 
 template <typename T>
@@ -331,7 +352,12 @@ std::size_t mix(const SpectralMixArgs<T>& a, const Executor& executor, void* wor
 }
 
 template <typename T>
-std::size_t mix_adjoint(const SpectralMixArgs<T>& a, const Executor& executor, void* workspace) {
+std::size_t mix_adjoint(
+    const SpectralMixArgs<T>& a,
+    const Executor& executor,
+    void* workspace,
+    const WeightTerm<T>* less
+) {
     Arena arena(workspace);
     const int64_t slots = larger(executor.threads, 1), most = a.batch * larger(a.in, a.out);
     T* turned = arena.take<T>(slots * 2 * a.in * a.out);
@@ -383,6 +409,9 @@ std::size_t mix_adjoint(const SpectralMixArgs<T>& a, const Executor& executor, v
             p.steps = a.batch;
             p.ahead = upstream + 2 * a.batch * a.out;
             complex_product<Conjugate::left>(p);
+            if (less != nullptr) {
+                subtract(*less, k, 2 * a.in * a.out, p.out);
+            }
         }
     });
     return arena.used();
@@ -405,7 +434,9 @@ void spectral_mix_adjoint(
 
 #define PHYSCON_INSTANTIATE(T)                                                               \
     template std::size_t mix(const SpectralMixArgs<T>&, const Executor&, void*);             \
-    template std::size_t mix_adjoint(const SpectralMixArgs<T>&, const Executor&, void*);     \
+    template std::size_t mix_adjoint(                                                        \
+        const SpectralMixArgs<T>&, const Executor&, void*, const WeightTerm<T>*              \
+    );                                                                                       \
     template std::size_t spectral_mix_workspace(const SpectralMixArgs<T>&, const Executor&); \
     template void spectral_mix(const SpectralMixArgs<T>&, const Executor&, void*);           \
     template void spectral_mix_adjoint(const SpectralMixArgs<T>&, const Executor&, void*);

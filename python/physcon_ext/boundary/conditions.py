@@ -11,14 +11,13 @@ from typing import ClassVar, Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from physcon_ext.checks import common_shape
-
 
 Data: TypeAlias = "float | Tensor"
 Value: TypeAlias = "Data | Callable[[float], Data]"
 BoundaryValues: TypeAlias = "Mapping[str, Data]"
 
 EDGES = ("left", "right", "bottom", "top", "front", "back")
+_PLACE = {edge: place for place, edge in enumerate(EDGES)}
 _ALIASES = dict(zip(("x_lo", "x_hi", "y_lo", "y_hi", "z_lo", "z_hi"), EDGES, strict=True))
 _WHO = "BoundaryConditions"
 
@@ -230,17 +229,19 @@ class BoundaryConditions:
         for low, high in zip(EDGES[::2], EDGES[1::2], strict=True):
             _check_pair(low, given[low], high, given[high])
         self._conditions = given
+        self._edges = tuple(edge for edge, condition in given.items() if condition is not None)
+        self._n_axes = axis_of(self._edges[-1]) + 1 if self._edges else 0
         self._extent = _lengths(extent)
 
     @property
     def edges(self) -> tuple[str, ...]:
         """Edges with a condition, axis by axis, the low end first."""
-        return tuple(edge for edge, condition in self._conditions.items() if condition is not None)
+        return self._edges
 
     @property
     def n_axes(self) -> int:
         """Number of space axes up to the last one that has a condition."""
-        return max([0, *(axis_of(edge) + 1 for edge in self.edges)])
+        return self._n_axes
 
     def __getitem__(self, edge: str) -> Condition | None:
         """Return the condition at an edge, None if there is none."""
@@ -329,7 +330,7 @@ def check_conditions(bc: object, who: str, name: str = "bc") -> None:
 def edge_name(name: str, who: str) -> str:
     """Return the name of an edge given under either of its names."""
     edge = _ALIASES.get(name, name)
-    if edge not in EDGES:
+    if edge not in _PLACE:
         raise TypeError(
             f"{who}: expected an edge among {', '.join(EDGES)} or {', '.join(_ALIASES)}, "
             f"got {name!r}"
@@ -339,12 +340,12 @@ def edge_name(name: str, who: str) -> str:
 
 def axis_of(edge: str) -> int:
     """Return the space axis of an edge."""
-    return EDGES.index(edge) // 2
+    return _PLACE[edge] // 2
 
 
 def is_upper(edge: str) -> bool:
     """Whether an edge is at the last index of its axis."""
-    return EDGES.index(edge) % 2 == 1
+    return _PLACE[edge] % 2 == 1
 
 
 def boundary_values(
@@ -436,7 +437,8 @@ def _edge_tensor(edge: str, value: Data, like: Tensor, n_axes: int, who: str) ->
             f"{who}: expected the value of edge '{edge}' on {like.device}, got {value.device}; "
             f"move it with .to, also if it is part of a condition"
         )
-    if value.ndim > len(shape) or common_shape(value.shape, shape) != shape:
+    places = zip(reversed(value.shape), reversed(shape), strict=False)
+    if value.ndim > len(shape) or any(own not in (1, full) for own, full in places):
         raise ValueError(
             f"{who}: expected the value of edge '{edge}' to broadcast to (*batch, channels, *edge) "
             f"= {tuple(shape)}, got shape {tuple(value.shape)}; one value per sample has shape "

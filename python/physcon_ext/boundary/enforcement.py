@@ -391,10 +391,11 @@ def _face_arguments(
         stencil[end][: len(rule.weights)] = rule.stencil()
         faces[end] = _end_value(data[rule.edge], rule)
     known = [face for face in faces if face is not None]
-    blank = torch.zeros_like(known[0])
-    pair = torch.broadcast_tensors(*(blank if face is None else face for face in faces))
-    weights = torch.tensor(stencil, dtype=torch.float64, device=blank.device)
-    return torch.stack(pair, blank.ndim - (dims - 1)), weights
+    pair = [torch.zeros_like(known[0]) if face is None else face for face in faces]
+    if pair[0].shape != pair[1].shape:
+        pair = list(torch.broadcast_tensors(*pair))
+    weights = torch.tensor(stencil, dtype=torch.float64, device=known[0].device)
+    return torch.stack(pair, known[0].ndim - (dims - 1)), weights
 
 
 def _end_value(value: Tensor, rule: Rule) -> Tensor:

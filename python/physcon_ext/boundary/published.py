@@ -42,12 +42,11 @@ def check_published(bc: BoundaryConditions, dims: int, quirks: Collection[str] |
     if isinstance(quirks, str):
         raise TypeError(f"{_WHO}: expected quirks to be a set of names, got {quirks!r}")
     chosen = set(DEFAULT_QUIRKS if quirks is None else quirks)
-    unknown = sorted(chosen - set(QUIRKS))
+    unknown = sorted(chosen.difference(QUIRKS))
     if unknown:
         raise ValueError(f"{_WHO}: expected quirks among {sorted(QUIRKS)}, got {unknown}")
     kinds = [type(bc[edge]) for edge in bc.edges]
-    axes = {2 * axis for axis in range(bc.n_axes)}
-    whole = len(bc.edges) == 2 * len(axes) and len(set(kinds)) == 1
+    whole = len(kinds) == 2 * bc.n_axes and len(set(kinds)) == 1
     fits = whole and (
         (kinds[0] in (Dirichlet, Neumann, Periodic) and bc.n_axes == 1 and dims <= 2)
         or (kinds[0] is Dirichlet and bc.n_axes == 2 and dims == 3)

@@ -98,6 +98,21 @@ class _Response(torch.autograd.Function):
         return _apply(tangent, *ctx.place)
 
 
+class _Recorded(torch.autograd.Function):
+    """The op in eager mode; everything in `forward` costs less than a separate context."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, axis: int, size: list[int], period: list[float]
+    ) -> Tensor:
+        _Response.setup_context(ctx, (weight, axis, size, period), weight)
+        with torch._C._AutoDispatchBelowAutograd():
+            found: Tensor = _OP(weight, axis, size, period)
+        return found
+
+    backward = staticmethod(_Response.backward)
+
+
 class _Adjoint(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -125,8 +140,10 @@ class _Adjoint(torch.autograd.Function):
 def _apply(weight: Tensor, axis: int, size: list[int], period: list[float]) -> Tensor:
     if torch.compiler.is_compiling():
         found: Tensor = _OP(weight, axis, size, period)
-    elif transformed() or not unrecorded((weight,)):
+    elif transformed():
         found = _Response.apply(weight, axis, size, period)
+    elif not unrecorded((weight,)):
+        found = _Recorded.apply(weight, axis, size, period)
     else:
         with torch._C._AutoDispatchBelowAutograd():
             found = _OP(weight, axis, size, period)

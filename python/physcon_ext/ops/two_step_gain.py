@@ -75,7 +75,7 @@ def two_step_gain(
         with torch._C._AutoDispatchBelowAutograd():
             found = _OP(response, *flags)
     else:
-        found = _OP(response, *flags)
+        found = _Recorded.apply(response, *flags)
     return found
 
 
@@ -102,6 +102,19 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
             gain = _formula(again, ctx.flags)
             (found,) = torch.autograd.grad(gain, again, grad, create_graph=True)
     return found, None, None, None
+
+
+class _Recorded(torch.autograd.Function):
+    """The op in eager mode; everything in `forward` costs less than a separate context."""
+
+    @staticmethod
+    def forward(ctx: Any, *arguments: Any) -> Tensor:
+        with torch._C._AutoDispatchBelowAutograd():
+            found: Tensor = _OP(*arguments)
+        _save(ctx, arguments, found)
+        return found
+
+    backward = staticmethod(_backward)
 
 
 torch.library.register_autograd(_NAME, _backward, setup_context=_save)
