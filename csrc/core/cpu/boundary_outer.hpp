@@ -7,12 +7,72 @@
 //   dL/dW = X^H (g + h) + U^H g = (X + U)^H (g + h) - U^H h
 //   U^H h = w (cos^2 p'r + sin^2 q's + i cos sin (p's - q'r))
 //
-// The last line, summed over the batch, needs three matrices for all wavenumbers together.
+// The last line, summed over the batch, needs three matrices for all wavenumbers together. Where U
+// and h are both large, as without a ridge, the difference cancels: `is_mild` tells.
 #pragma once
 
+#include "boundary_ends.hpp"
 #include "boundary_gains.hpp"
 
 namespace physcon::PHYSCON_ISA_NAMESPACE {
+
+/// Sum of the squares of a spectrum.
+template <typename T>
+double square_sum(const Spectrum<const T>& spectrum, int64_t modes) {
+    const int64_t count = 2 * modes * spectrum.batch * spectrum.channels;
+    Wide<T> sum = {};
+    int64_t i = 0;
+    for (; i + width<T> <= count; i += width<T>) {
+        const Wide<T> v = load_wide(spectrum.data + i);
+        for (int w = 0; w < Wide<T>::parts; ++w) {
+            sum.part[w] += v.part[w] * v.part[w];
+        }
+    }
+    double total = 0;
+    for (int w = 0; w < Wide<T>::parts; ++w) {
+        total += sum_lanes(sum.part[w]);
+    }
+    for (; i < count; ++i) {
+        total += static_cast<double>(spectrum.data[i]) * static_cast<double>(spectrum.data[i]);
+    }
+    return total;
+}
+/// The same of what sources at the ends of a line radiate.
+inline double square_sum(
+    const Records& r, int64_t at, int64_t channels, const Phases& phases, bool weighted
+) {
+    double even = 0, odd = 0, total = 0;
+    for (int64_t b = 0; b < r.batch; ++b) {
+        const double* first = r.data + b * r.length() + at;
+        const double* last = first + channels;
+        for (int64_t c = 0; c < channels; ++c) {
+            even += (first[c] + last[c]) * (first[c] + last[c]);
+            odd += (first[c] - last[c]) * (first[c] - last[c]);
+        }
+    }
+    for (int64_t k = 0; k < r.normal.modes; ++k) {
+        const double w = weighted ? phases.weight[k] : 1;
+        const double c = w * phases.cosine[k], s = w * phases.sine[k];
+        total += c * c * even + s * s * odd;
+    }
+    return total;
+}
+
+/// Whether |U| |h| <= 2 (|X| + |U|) |g|, so that rounding grows by a small factor only.
+template <typename T>
+bool is_mild(
+    const Spectrum<const T>& spectrum,
+    const Spectrum<const T>& upstream,
+    const Records& seen,
+    const Records& grad,
+    const Phases& phases
+) {
+    const int64_t modes = seen.normal.modes;
+    const double x = square_sum(spectrum, modes), g = square_sum(upstream, modes);
+    const double u = square_sum(seen, seen.shifts(), seen.in, phases, false);
+    const double h = square_sum(grad, grad.outputs(), grad.out, phases, true);
+    return u * h <= 4 * (x + u) * g;
+}
 
 template <typename T>
 struct EndTerm {

@@ -25,11 +25,9 @@ class Backward {
           arena_(workspace),
           measuring_(workspace == nullptr),
           modes_(mode_count(a.grid)),
-          corrected_(corrected_axes(a.gains)),
-          stack_(a.grid.axes == 1 ? 1 : corrected_ + 1),
-          on_line_(a.grid.axes == 1 && corrected_ > 0),
+          stack_(corrected_axes(a.gains) + 1),
           line_(arena_, Normal(a.grid, 2)),
-          term_(arena_, a.grid, on_line_ ? a.in : 0, on_line_ ? a.out : 0) {
+          term_(arena_, a.grid, a.grid.axes == 1 ? a.in : 0, a.out) {
         for (const FaceRule<T>& rule : a.rule) {
             faces_ = faces_ || rule.stencil != nullptr;
         }
@@ -39,11 +37,11 @@ class Backward {
         interior_ = arena_.take<T>(apart ? a.batch * a.out * point_count(a.grid) : 0);
         interior_ = apart ? interior_ : a.x_out;
         face_ends_ = arena_.take<double>(faces_ && a.grid.axes == 1 ? 2 * a.batch * a.out : 0);
-        left_ = arena_.take<T>(corrected_ > 0 ? stack_ * numbers * a.in : 0);
+        left_ = arena_.take<T>(stack_ > 1 ? stack_ * numbers * a.in : 0);
         right_ = arena_.take<T>(stack_ > 1 ? stack_ * numbers * a.out : 0);
         upstream_ = arena_.take<T>(numbers * a.out);
         pulled_ = arena_.take<T>(numbers * a.in);
-        through_ = arena_.take<T>(corrected_ > 1 ? numbers * a.in : 0);
+        through_ = arena_.take<T>(stack_ > 2 ? numbers * a.in : 0);
         ends_ = arena_.take<double>(ends_size(a.grid, a.batch, larger(a.in, a.out)));
 
         analysis_ = transform(a.grid, a.tables, a.batch * a.out, true);
@@ -54,7 +52,7 @@ class Backward {
         pull_.input_gradient = pulled_;
         weigh_ = mixing<T>(a);
         weigh_.batch = stack_ * a.batch;
-        weigh_.input = corrected_ > 0 ? left_ : a.spectrum;
+        weigh_.input = stack_ > 1 ? left_ : a.spectrum;
         weigh_.upstream = stack_ > 1 ? right_ : upstream_;
         weigh_.weight_gradient = a.weight_out;
         synthesis_ = transform(a.grid, a.tables, a.batch * a.in, false);
@@ -84,7 +82,7 @@ class Backward {
                 behind += Records(normal, a_.batch, a_.in, a_.out, nullptr).size();
             }
         }
-        pull_axes(2, corrected_, behind);
+        pull_axes(2, stack_ - 1, behind);
         return arena_.used();
     }
 
@@ -211,20 +209,14 @@ class Backward {
 
     void pull_axis(const Correction<T>& c, const Records& seen, const Records& grad, int64_t slot) {
         const Normal& normal = c.normal;
-        const Spectrum<T> shift = {left_, a_.batch, a_.in, stack_, slot};
         const Spectrum<T> upstream = {upstream_, a_.batch, a_.out};
         const Spectrum<T> through = {through_, a_.batch, a_.in};
         const auto constant = [](const Spectrum<T>& s) {
             return Spectrum<const T>{s.data, s.batch, s.channels, s.stack, s.slot};
         };
-        if (stack_ > 1) {
-            const Spectrum<const T> none = {nullptr, a_.batch, a_.in};
-            c.radiate(seen, seen.shifts(), false, none, shift, ends_, executor_);
-            stack_rows(upstream_, right_, a_.out, slot);
-        }
         mix_adjoint(pull_, executor_, scratch_);
         c.evaluate({pulled_, a_.batch, a_.in}, false, grad, grad.shifts(), ends_, executor_);
-        if (slot < corrected_) {  // later axes saw the shifts of this one in their end lines
+        if (slot < stack_ - 1) {  // later axes saw the shifts of this one in their end lines
             c.evaluate(constant(through), false, grad, 0, ends_, executor_);
             run_indices(executor_, normal.others * a_.batch, [&](int64_t, int64_t row) {
                 double* record = grad.data + row * grad.length();
@@ -237,38 +229,54 @@ class Backward {
             c.gains.gradient(seen, grad, a_.gain_out[normal.axis], executor_);
         }
         c.gains.apply_adjoint(grad, executor_);
+        if (a_.weight_out != nullptr) {
+            keep_factors(c, seen, grad, slot);
+        }
         c.radiate(grad, grad.outputs(), true, constant(upstream), upstream, ends_, executor_);
         if (slot > 1) {
             const Spectrum<const T> before = {
-                slot == corrected_ ? nullptr : through_, a_.batch, a_.in
+                slot == stack_ - 1 ? nullptr : through_, a_.batch, a_.in
             };
             c.radiate(grad, 0, true, before, through, ends_, executor_);
         }
-        if (on_line_ && a_.weight_out != nullptr) {
-            const Spectrum<const T> before = {a_.spectrum, a_.batch, a_.in};
-            const Spectrum<T> shifted = {left_, a_.batch, a_.in};
-            c.radiate(seen, seen.shifts(), false, before, shifted, ends_, executor_);
+    }
+
+    /// What the gradient of the weights needs of this axis, before the ends change the upstream.
+    void keep_factors(
+        const Correction<T>& c, const Records& seen, const Records& grad, int64_t slot
+    ) {
+        const Spectrum<const T> spectrum = {a_.spectrum, a_.batch, a_.in};
+        const Spectrum<const T> upstream = {upstream_, a_.batch, a_.out};
+        shared_ = c.on_line() && is_mild(spectrum, upstream, seen, grad, c.phases);
+        if (shared_) {
+            const Spectrum<T> sum = {left_, a_.batch, a_.in};
+            c.radiate(seen, seen.shifts(), false, spectrum, sum, ends_, executor_);
             term_.fill(seen, grad, c.phases, executor_);
+            return;
         }
+        const Spectrum<T> shift = {left_, a_.batch, a_.in, stack_, slot};
+        const Spectrum<const T> none = {nullptr, a_.batch, a_.in};
+        c.radiate(seen, seen.shifts(), false, none, shift, ends_, executor_);
+        stack_rows(upstream_, right_, a_.out, slot);
     }
 
     void finish() {
         if (measuring_) {
             return;
         }
-        if (stack_ > 1 && a_.weight_out != nullptr) {
+        if (stack_ > 1 && !shared_ && a_.weight_out != nullptr) {
             stack_rows(a_.spectrum, left_, a_.in, 0);
             stack_rows(upstream_, right_, a_.out, 0);
             mix_adjoint(weigh_, executor_, scratch_);
         } else {
-            pull_.input = weigh_.input;
+            pull_.input = weigh_.input;  // of one block, if any
             pull_.weight_gradient = a_.weight_out;
         }
         if (a_.x_out == nullptr) {
             pull_.input_gradient = nullptr;
         }
         const WeightTerm<T> term = term_.view();
-        mix_adjoint(pull_, executor_, scratch_, on_line_ ? &term : nullptr);
+        mix_adjoint(pull_, executor_, scratch_, shared_ ? &term : nullptr);
         if (a_.x_out != nullptr) {
             synthesise(synthesis_, executor_, scratch_);
         }
@@ -289,8 +297,8 @@ class Backward {
     const Executor& executor_;
     Arena arena_;
     bool measuring_, faces_ = false;
-    int64_t modes_, corrected_, stack_;  ///< stack_: blocks of the batch in the last mixing
-    bool on_line_;
+    bool shared_ = false;  ///< the gradient of the weights is that of boundary_outer.hpp
+    int64_t modes_, stack_;
     Phases line_;
     EndTerm<T> term_;
     T *interior_, *left_, *right_, *upstream_, *pulled_, *through_;
