@@ -67,6 +67,23 @@ def shifted_plane(x: Any, weight: Any) -> Any:
     return torch.fft.irfft2(torch.fft.ifftshift(out, dim=-2), s=x.shape[-2:])
 
 
+def volume_at_once(x: Any, weight: Any) -> Any:
+    """Three axes, the kept corners of the spectrum in one gather."""
+    import torch
+
+    first, second, last = weight.shape[:3]
+    spectrum = torch.fft.rfftn(x, dim=(-3, -2, -1))
+    at = [
+        torch.cat([torch.arange(m // 2), torch.arange(-m // 2, 0)]).to(x.device)
+        for m in (first, second)
+    ]
+    kept = (..., at[0][:, None], at[1][None, :], slice(0, last))
+    mixed = torch.einsum("bixyz,xyzio->boxyz", spectrum[kept], torch.view_as_complex(weight))
+    out = spectrum.new_zeros(x.shape[0], weight.shape[4], *spectrum.shape[-3:])
+    out[kept] = mixed
+    return torch.fft.irfftn(out, s=x.shape[-3:], dim=(-3, -2, -1))
+
+
 @functools.cache
 def _bases(n: int, m: int, dtype: Any) -> Tensors:
     """Cosines and sines from values to wavenumbers, (n, 2 m), and back, (2 m, n)."""
@@ -107,8 +124,10 @@ def _work(batch: int, channels: int, size: Size, modes: Size) -> tuple[int, floa
     points = math.prod(size)
     moved = 8 * batch * channels * points + 8 * channels**2 * kept + 8 * batch * channels * kept
     flops = 4.0 * batch * channels * points * modes[-1] + 8.0 * batch * channels**2 * kept
-    if len(size) == 2:
-        flops += 32.0 * batch * channels * size[0] * kept / 2
+    inner = modes[-1]  # complex numbers per point of the axes before
+    for axis in reversed(range(len(size) - 1)):
+        flops += 8.0 * batch * channels * math.prod(size[: axis + 1]) * modes[axis] * inner
+        inner *= 2 * modes[axis]
     return moved, flops
 
 
@@ -141,6 +160,7 @@ LINES: tuple[tuple[Size, dict[str, float]], ...] = (
     ((256, 64, 8192, 64), {"ratio_torch": 2.5}),
 )
 PLANES: tuple[Size, ...] = ((16, 64, 128, 12), (16, 64, 256, 32))
+VOLUME: Size = (8, 32, 64, 8)
 LAYER: Size = (20, 64, 1024, 16)  # of the corrected convolution and of the Fourier layer
 
 
@@ -187,8 +207,58 @@ def benchmarks() -> Iterator[Benchmark]:
             {"ratio_torch": 4.0, "ratio_shifted": 5.0},
             _work(batch, channels, size, modes),
         )
+    batch, channels, n, m = VOLUME
+    size, modes = (n,) * 3, (m,) * 3
+    yield from _rows(
+        "spectral_conv",
+        (batch, channels, *size, *modes),
+        lambda: _field(batch, channels, size, modes),
+        plain,
+        {"torch": _single(volume_at_once)},
+        {"ratio_torch": 4.0},
+        _work(batch, channels, size, modes),
+    )
     yield from _corrected()
+    yield from _corrected_plane()
     yield from _block()
+
+
+def _corrected_plane() -> Iterator[Benchmark]:
+    """A plane corrected along its first axis, with prescribed ends, beside the plain convolution.
+
+    The gains are random: what is measured does not depend on them.
+    """
+    import torch
+
+    from bench.entries.spectral import plane_in_corners
+    from physcon_ext import ops
+
+    batch, channels, n, m = PLANES[0]
+    size, modes = (n, n), (m, m)
+
+    def make() -> Tensors:
+        x, weight = _field(batch, channels, size, modes)
+        values = torch.randn(batch, channels, 2, n, device="cuda")
+        gain = torch.randn(m, 4 * channels, 2 * channels, 2, device="cuda") / (100 * channels)
+        stencil = torch.zeros(2, 1, dtype=torch.float64, device="cuda")
+        return x, weight, values, gain.double(), stencil
+
+    def ours(x: Any, weight: Any, values: Any, gain: Any, stencil: Any) -> Tensors:
+        faces: dict[str, Any] = {"values": [values, None], "stencils": [stencil, None]}
+        return (ops.boundary_spectral_conv(x, weight, [gain, None], **faces),)
+
+    baselines: dict[str, Function] = {
+        "torch": lambda x, weight, *_: (plane_in_corners(x, weight),),
+        "plain": lambda x, weight, *_: (ops.spectral_conv(x, weight),),
+    }
+    yield Benchmark(
+        *("boundary_spectral_conv", (batch, channels, *size, *modes), "forward", make, ours),
+        baselines,
+        {"ratio_plain_graph": 1 / 1.5},
+        bytes=_work(batch, channels, size, modes)[0],
+        flops=_work(batch, channels, size, modes)[1],
+        errors=_errors(ours, ours),
+    )
 
 
 def _corrected() -> Iterator[Benchmark]:

@@ -162,10 +162,10 @@ CONVOLUTIONS = ("spectral_conv", "assign_faces", "boundary_spectral_conv", "fno_
 Call = Callable[[list[Tensor]], Tensor]
 
 
-def convolution(op: str, grid: Any) -> tuple[list[Tensor], Call]:
+def convolution(op: str, grid: Any, **given: Any) -> tuple[list[Tensor], Call]:
     """Float64 arguments of an op on fields that have a gradient, and the op as their function."""
     corrected = op in ("boundary_spectral_conv", "fno_block")
-    x, weight, gains, values, stencils = field_problem(grid, channels=(5, 3), faces=True)
+    x, weight, gains, values, stencils = field_problem(grid, channels=(5, 3), faces=True, **given)
     g, axes = seeded("device", op, grid), len(grid[0])
     optional = (gains if corrected else []) + ([] if op == "spectral_conv" else values)
     kernel = [] if op == "assign_faces" else [weight]
@@ -208,7 +208,21 @@ def with_gradients(call: Call, leaves: list[Tensor], upstream: Tensor) -> list[T
 def test_convolutions_and_their_gradients_equal_those_of_the_cpu(
     op: str, grid: Any, dtype: torch.dtype
 ) -> None:
-    leaves, call = convolution(op, grid)
+    compare_with_cpu(op, grid, dtype)
+
+
+# Whole planes and volumes need as many as there are multiprocessors: 240 and 400 of them.
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("grid", [g for g in FIELDS if len(g[0]) > 1], ids=str)
+@pytest.mark.parametrize("op", CONVOLUTIONS)
+def test_whole_planes_and_volumes_equal_those_of_the_cpu(
+    op: str, grid: Any, dtype: torch.dtype
+) -> None:
+    compare_with_cpu(op, grid, dtype, batch=(80,))
+
+
+def compare_with_cpu(op: str, grid: Any, dtype: torch.dtype, **given: Any) -> None:
+    leaves, call = convolution(op, grid, **given)
     narrow = in_dtype(op, len(grid[0]), leaves, dtype)
     exact = [t.double() for t in narrow]
     shape = call(exact).shape

@@ -447,6 +447,9 @@ def test_no_two_threads_race(threads: Path) -> None:
     calls = convolution((67,), (9,), None, torch.float64, multiprocessors=8)
     calls += convolution((6, 5), (2, 3), None, torch.float32, multiprocessors=2)
     calls += corrected((9,), (2,), None, torch.float32, multiprocessors=2)
+    small: Any = dict(batch=(), channels=(2, 1), multiprocessors=WHOLE)
+    calls += convolution((3, 4, 5), (2, 2, 2), None, torch.float64, **small)
+    calls += corrected((4, 5), (2, 2), None, torch.float32, axes=(1,), **small)
     check(threads, calls)
     for dtype, size, activated in ((torch.float32, (23,), 1), (torch.float64, (5, 7), 2)):
         check_layers(threads, layer_calls(2, (2,), size, (3, 5), activated, 0, dtype), dtype)
@@ -491,6 +494,30 @@ def test_blocks_of_a_cluster_that_do_not_wait_are_found(fibers: Path) -> None:
     check(fibers, [call])
     missing = text[: places[0]] + text[places[0] :].replace("    cluster.sync();\n", "", 1)
     program = spectral.build("fibers", {name: missing})
+    with pytest.raises((simt.Failure, AssertionError)):
+        check(program, [call.seeded(seed) for seed in range(3)])
+
+
+def test_blocks_of_an_orbit_that_do_not_wait_are_found(fibers: Path) -> None:
+    name, barrier = "boundary_orbit.cuh", "    block.cluster.sync();\n"
+    text = (simt.KERNELS / name).read_text()
+    assert text.count(barrier) == 6  # three per direction
+    (call, _) = corrected((5, 6), (4, 3), None, torch.float64, axes=(1,), multiprocessors=WHOLE)
+    check(fibers, [call])
+    program = spectral.build("fibers", {name: text.replace(barrier, "", 1)})
+    with pytest.raises((simt.Failure, AssertionError)):
+        check(program, [call.seeded(seed) for seed in range(3)])
+
+
+def test_a_panel_that_is_read_too_early_is_found(fibers: Path) -> None:
+    """The barrier between the halves of a folded axis and their sums."""
+    name = "spectral_plane.cuh"
+    text = (simt.KERNELS / name).read_text()
+    barrier = "            });\n            __syncthreads();\n"
+    assert text.count(barrier) == 1
+    (call, _) = convolution((7, 6), (4, 3), None, torch.float64, multiprocessors=WHOLE)
+    check(fibers, [call])
+    program = spectral.build("fibers", {name: text.replace(barrier, "            });\n")})
     with pytest.raises((simt.Failure, AssertionError)):
         check(program, [call.seeded(seed) for seed in range(3)])
 

@@ -144,6 +144,7 @@ def test_the_formulations_of_the_convolutions_agree(monkeypatch: pytest.MonkeyPa
     on_the_cpu(monkeypatch)
     monkeypatch.setattr(gpu_convolutions, "LINES", (((2, 4, 32, 17), {}), ((2, 4, 33, 5), {})))
     monkeypatch.setattr(gpu_convolutions, "PLANES", ((2, 3, 16, 4),))
+    monkeypatch.setattr(gpu_convolutions, "VOLUME", (2, 3, 8, 3))
     monkeypatch.setattr(gpu_convolutions, "LAYER", (2, 4, 64, 5))
     gpu_convolutions._bases.cache_clear()
     for row in gpu_convolutions.benchmarks():
@@ -234,6 +235,7 @@ def test_every_row_of_the_benchmark_is_measured_and_written(
     bars_of = gpu_convolutions.LINES[0][1]
     monkeypatch.setattr(gpu_convolutions, "LINES", (((2, 4, 64, 5), bars_of),))
     monkeypatch.setattr(gpu_convolutions, "PLANES", ((2, 3, 16, 4),))
+    monkeypatch.setattr(gpu_convolutions, "VOLUME", (2, 3, 8, 3))
     monkeypatch.setattr(gpu_convolutions, "LAYER", (2, 4, 64, 5))
     gpu_convolutions._bases.cache_clear()
     monkeypatch.setattr(gpu_check, "timed", timed)
