@@ -551,6 +551,13 @@ def results(dtype: torch.dtype) -> list[Tensor]:
         given = (x.to(dtype), weight.to(dtype), gains, to(dtype, values), stencils)
         up = normal(seeded("up"), 3, 7, *grid[0])
         found += both(ops.boundary_spectral_conv, given, grid[2], up)
+        found.append(ops.end_response(given[1], 0, size=grid[0], period=grid[2]))
+        # The whole layer, whose pass over the output is code of its own.
+        skip, bias = normal(seeded("skip"), 5, 7), normal(seeded("bias"), 7)
+        leaf = [t.to(dtype).requires_grad_() for t in (x, weight, skip, bias)]
+        rest = {"gains": gains, "values": given[3], "stencils": stencils}
+        y = ops.fno_block(*leaf, period=grid[2], **rest)
+        found += [y.detach(), *torch.autograd.grad(y, leaf, up.to(dtype))]
     return found
 
 
