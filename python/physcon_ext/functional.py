@@ -266,6 +266,10 @@ def correction_gains(
         there is one axis), None for axes that are not corrected. They depend on the weights, the
         sizes and the period.
 
+    Raises:
+        TypeError: If ``bc`` are no conditions or a period is no number.
+        ValueError: If sizes, modes, the period or an option do not fit.
+
     Example:
         >>> from physcon_ext.boundary import BoundaryConditions, Dirichlet
         >>> bc = BoundaryConditions(left=Dirichlet(2.0))
@@ -350,6 +354,9 @@ def correction_diagnostics(
 
     Returns:
         `CorrectionDiagnostics`, without gradients.
+
+    Raises:
+        TypeError, ValueError: As `boundary_spectral_conv`.
 
     Example:
         >>> from physcon_ext.boundary import BoundaryConditions, Dirichlet

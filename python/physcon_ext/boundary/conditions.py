@@ -45,6 +45,9 @@ class Dirichlet(Condition):
         value: ``g``: a number, a tensor that broadcasts against the edge (`boundary_values`), or
             a function of time. It may be left out and given with each call.
 
+    Raises:
+        TypeError, ValueError: If the value is none of these, or not finite.
+
     Example:
         >>> Dirichlet(2.0).value
         2.0

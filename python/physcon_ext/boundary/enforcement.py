@@ -90,6 +90,9 @@ def boundary_rules(
             over ``bc.extent``. A single tensor stands for the first axis.
         who: Name for messages.
 
+    Returns:
+        The rule of every edge that has one, in the order of ``bc.edges``.
+
     Raises:
         ValueError: If a stencil does not fit the grid or a Robin condition does not determine the
             end value.
@@ -271,6 +274,9 @@ def corner_mismatch(
     Returns:
         For every pair of edges with conditions that meet, the largest difference between what
         each of them assigns to their common points, in the unit of ``u``, a tensor without axes.
+
+    Raises:
+        TypeError, ValueError: As `enforce`.
 
     Example:
         >>> bc = BoundaryConditions(left=Dirichlet(1.0), top=Dirichlet(3.0))

@@ -76,6 +76,14 @@ def end_response(
 
     Returns:
         The blocks, ``Q`` being the modes of the other axes in their order.
+
+    Raises:
+        TypeError, RuntimeError: If ``weight`` has the wrong type, or a size does not fit.
+
+    Example:
+        >>> mean = torch.tensor([1.0, 0.0]).reshape(1, 1, 1, 2)  # answers 1 / P everywhere
+        >>> end_response(mean, 0, sizes=[3], period=[4.0]).across
+        tensor([[[0.2500]]], dtype=torch.float64)
     """
     return EndResponse(ops.end_response(weight, axis, size=sizes, period=period))
 
@@ -115,8 +123,14 @@ def correction_gain(
 
     Returns:
         ``(Q, 2 (C_in + C_out), 2 C_in, 2)`` float64, as `ops.boundary_spectral_conv` takes it;
-        the last size is 1 for one axis, where gains are real. Modes whose blocks are 0 get the
-        gain 0.
+        the last size is 1 for one axis, where gains are real. With a ridge, modes whose blocks are
+        0 get the gain 0.
+
+    Example:
+        >>> weight = torch.tensor([1.0, 0.0]).expand(3, 1, 1, 2)
+        >>> answers = end_response(weight, 0, sizes=[4], period=[8.0])
+        >>> correction_gain(answers, ends=(True, False), ridge=0.0)[0, :, 0, 0]  # a_0 - y_0 / D
+        tensor([ 1.0000,  0.0000, -1.6000,  0.0000], dtype=torch.float64)
     """
     d, g, a = response.same, response.across, response.back
     own = d if skip is None else d + skip.to(d.dtype)
@@ -160,6 +174,12 @@ def scalar_gain(
 
     Returns:
         As `correction_gain`.
+
+    Example:
+        >>> weight = torch.tensor([1.0, 0.0]).expand(3, 1, 1, 2)
+        >>> answers = end_response(weight, 0, sizes=[4], period=[8.0])
+        >>> scalar_gain(answers, ends=(False, True))[0, :, 1, 0]  # a_N - y_N / K
+        tensor([ 0.0000,  1.0000,  0.0000, -1.6000], dtype=torch.float64)
     """
     limit = clamp or Clamp(0.0)
     slip = 2.0 if index_slip else 0.0

@@ -24,6 +24,9 @@ def extended_period(points: int, modes: int) -> int:
         points: ``N``.
         modes: ``m``, non-negative wavenumbers kept.
 
+    Returns:
+        ``P``, in points.
+
     Example:
         >>> extended_period(128, 16)
         143

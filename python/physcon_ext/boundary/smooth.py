@@ -83,6 +83,13 @@ def default_length(bc: BoundaryConditions, axis: int) -> float:
 
     A correction of a derivative has the size of its residual times the length.
 
+    Args:
+        bc: The conditions.
+        axis: A space axis.
+
+    Returns:
+        The length in the unit of ``bc.extent``.
+
     Example:
         >>> default_length(BoundaryConditions(left=Dirichlet(0.0)), 0)
         0.15

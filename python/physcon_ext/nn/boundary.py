@@ -43,6 +43,10 @@ class BoundaryLayer(nn.Module):
         kernel: As in `boundary.condition_on_boundary`.
         corner: As in `boundary.enforce`.
 
+    Raises:
+        TypeError: If ``bc`` are no conditions or a length is no number.
+        ValueError: If an option is unknown or a length is not positive.
+
     Example:
         >>> from physcon_ext.boundary import Dirichlet
         >>> layer = BoundaryLayer(BoundaryConditions(left=Dirichlet()))
