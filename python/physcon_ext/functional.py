@@ -184,7 +184,9 @@ def boundary_spectral_conv(
     )
     as_published = correction == "published"
     chosen = published.check_published(bc, dims, quirks) if as_published else set()
-    if gains is None:
+    if gains is None and as_published:
+        gains = published.published_gains(weight, bc, sizes=inner, period=periods, quirks=chosen)
+    elif gains is None:
         gains = correction_gains(
             weight,
             bc,
@@ -194,7 +196,6 @@ def boundary_spectral_conv(
             ridge=ridge,
             target=target,
             pivot=pivot,
-            quirks=quirks,
         )
     field = x
     for axis, whole in enumerate(native):

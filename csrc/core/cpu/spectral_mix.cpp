@@ -27,7 +27,7 @@ enum class Conjugate { none, left, right };
 template <typename T>
 struct ComplexProduct {
     const T* left;  ///< (rows, steps) by its strides
-    const T* both;  ///< of `left`, by half its strides: `sum_parts`; null: four products only
+    const T* both;  ///< `sum_parts` of `left`, by half its strides
     int64_t left_row, left_step;
     const T* right;  ///< (steps, columns)
     int64_t right_step;
@@ -160,7 +160,7 @@ inline void product_tile(const ComplexProduct<T>& p, int64_t row, int64_t column
 template <typename T, typename Body>
 inline void for_strips(const ComplexProduct<T>& p, Body&& body) {
     int64_t column = 0;
-    for (; p.both != nullptr && column + 2 * width<T> <= p.columns; column += 2 * width<T>) {
+    for (; column + 2 * width<T> <= p.columns; column += 2 * width<T>) {
         body(std::true_type{}, std::true_type{}, column);
     }
     for (; column + width<T> <= p.columns; column += width<T>) {
@@ -259,6 +259,7 @@ void scale_rows(
         for (int64_t k = first; k < stop; ++k) {
             const Vector<T> re = Vector<T>{} + weight[2 * k], im = Vector<T>{} + weight[2 * k + 1];
             for_vectors<T>(2 * k * batch, 2 * (k + 1) * batch, [&](auto full, int64_t at, int n) {
+                prefetch(rows + at + 2 * batch);  // rows are too short for the processor to foresee
                 scale(full, re, im, at, n);
             });
         }

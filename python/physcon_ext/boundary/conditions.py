@@ -447,7 +447,9 @@ def _edge_tensor(edge: str, value: Data, like: Tensor, n_axes: int, who: str) ->
             f"= {tuple(shape)}, got shape {tuple(value.shape)}; one value per sample has shape "
             f"{(shape[0],) + (1,) * (len(shape) - 1)}"
         )
-    return value.to(like.dtype).reshape((1,) * (len(shape) - value.ndim) + value.shape)
+    value = value.to(like.dtype)
+    missing = len(shape) - value.ndim
+    return value.reshape((1,) * missing + value.shape) if missing else value
 
 
 def by_edge(bc: BoundaryConditions, values: BoundaryValues, who: str) -> dict[str, Data]:

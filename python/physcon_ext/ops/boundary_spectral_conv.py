@@ -74,8 +74,9 @@ def boundary_spectral_conv(
         gain does not count.
         Accuracy: everything between the transform and the shifts is float64, also in float32.
         Determinism: the same bits for any number of threads.
-        Cost: one mixing of channels more than `spectral_conv` for each corrected axis. Kept for
-        the backward pass: the truncated spectrum and ``4 in + 2 out`` numbers per end line.
+        Cost: one mixing of channels more than `spectral_conv` for each corrected axis, and as many
+        backward; with several axes one more there. Kept for the backward pass: the truncated
+        spectrum and ``4 in + 2 out`` numbers per end line.
         Derivatives of every order exist; stencils are constants.
 
     Example:
