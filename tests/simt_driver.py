@@ -35,6 +35,7 @@ MODES = {
     # A thread of the system per device thread.
     "threads": ["-fsanitize=thread", "-DSIMT_THREADS", "-pthread"],
 }
+TYPES = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 OPS = {
     "condition_diagonal": 0,
     "condition_cross": 0,
@@ -258,14 +259,15 @@ def _encode(problem: Problem) -> Encoded:
         prior = [a[2] if cross else None, a[1] if dense else None]
         arrays = [mean, variance, *prior, rows, target, noise]
         outputs = [((*batch, n), dtype), ((*batch, n), dtype), ((*batch, rank, n), dtype)]
-        outputs += [((0,) if cross else (*batch, n, n), dtype)]
+        whole = not cross and dtype.itemsize > 2
+        outputs += [((*batch, n, n) if whole else (0,), dtype)]
         outputs += [((*batch, rank, n) if dense else (0,), dtype)]
         rank_sized = [((*batch, rank, rank), double), ((*batch, rank), double)]
         outputs += [*rank_sized, ((*batch, rank), index)]
     plan = problem.plan
     header = struct.pack(
         "<16q",
-        *(OPS[op], dtype == double, batch.numel(), n, rank, support, matrix, shared),
+        *(OPS[op], TYPES[dtype], batch.numel(), n, rank, support, matrix, shared),
         *(plan.threads, plan.warps, plan.splits, plan.in_shared, plan.slots, plan.seed, plan.skip),
         4,
     )
@@ -276,6 +278,11 @@ def array_bytes(arrays: Sequence[Tensor | None]) -> bytes:
     """Every array as a byte count and its bytes; None counts as empty."""
     parts = []
     for array in arrays:
-        data = b"" if array is None else array.detach().contiguous().numpy().tobytes()
+        data = b"" if array is None else _bytes(array)
         parts += [struct.pack("<q", len(data)), data]
     return b"".join(parts)
+
+
+def _bytes(array: Tensor) -> bytes:
+    array = array.detach().contiguous()
+    return (array.view(torch.int16) if array.dtype.itemsize == 2 else array).numpy().tobytes()

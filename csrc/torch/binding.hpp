@@ -61,7 +61,7 @@ struct Operand {
     );
     template <typename T>
     Strided<T> view() const {
-        return {tensor.const_data_ptr<T>(), stride};
+        return {static_cast<const T*>(tensor.const_data_ptr()), stride};
     }
 };
 

@@ -67,51 +67,71 @@ struct Outputs {
 
 template <typename T>
 T* pointer(Tensor& t) {
-    return t.numel() == 0 ? nullptr : t.mutable_data_ptr<T>();
+    return t.numel() == 0 ? nullptr : static_cast<T*>(t.mutable_data_ptr());
 }
 
-void run(
-    const Problem& p,
-    const Operand* variance,
-    const Operand* cross,
-    const Operand* covariance,
-    Outputs& out
-) {
+/// Priors that a call has; null: not this one.
+struct Prior {
+    const Operand *variance = nullptr, *cross = nullptr, *covariance = nullptr;
+};
+
+template <typename T>
+ConditionArgs<T> forward_args(const Problem& p, const Prior& prior, Outputs& out) {
+    ConditionArgs<T> args;
+    args.batch = p.geometry.items;
+    args.n = p.geometry.n;
+    args.rank = p.rank;
+    args.mean = p.mean.view<T>();
+    if (prior.variance != nullptr) {
+        args.variance = prior.variance->view<T>();
+    }
+    if (prior.cross != nullptr) {
+        args.cross = prior.cross->view<T>();
+    }
+    if (prior.covariance != nullptr) {
+        args.covariance = prior.covariance->view<T>();
+    }
+    args.rows = p.rows.view<T>();
+    args.target = p.target.view<T>();
+    args.noise = p.noise.view<T>();
+    args.noise_is_matrix = p.noise_is_matrix;
+    args.mean_out = pointer<T>(out.mean);
+    args.variance_out = pointer<T>(out.variance);
+    args.factor_out = pointer<T>(out.factor);
+    args.covariance_out = pointer<T>(out.covariance);
+    args.cross_out = pointer<T>(out.cross);
+    args.cholesky_out = pointer<double>(out.cholesky);
+    args.multipliers_out = pointer<double>(out.multipliers);
+    args.info_out = pointer<std::int32_t>(out.info);
+    return args;
+}
+
+template <typename T>
+void run_on_device(const Problem& p, const ConditionArgs<T>& args) {
+    CudaCall call(p.geometry.op, p.mean.tensor);
+    void* memory = call.workspace(cuda::condition_workspace(args, call.device()));
+    call.check(cuda::condition(args, call.device(), memory));
+}
+
+void run(const Problem& p, const Prior& prior, Outputs& out) {
+    const bool cuda = p.mean.tensor.is_cuda();
+    const bool plain = prior.variance != nullptr && prior.cross == nullptr;
+    if (cuda && plain && out.covariance.numel() == 0 && is_stored(p.mean.tensor)) {
+        dispatch_stored(p.mean.tensor, [&](auto type) {
+            const auto args = forward_args<decltype(type)>(p, prior, out);
+            if (args.batch > 0) {
+                run_on_device(p, args);
+            }
+        });
+        return;
+    }
     dispatch(p.geometry.op, p.mean.tensor, [&](auto type) {
-        using scalar_t = decltype(type);
-        ConditionArgs<scalar_t> args;
-        args.batch = p.geometry.items;
-        args.n = p.geometry.n;
-        args.rank = p.rank;
-        args.mean = p.mean.view<scalar_t>();
-        if (variance != nullptr) {
-            args.variance = variance->view<scalar_t>();
-        }
-        if (cross != nullptr) {
-            args.cross = cross->view<scalar_t>();
-        }
-        if (covariance != nullptr) {
-            args.covariance = covariance->view<scalar_t>();
-        }
-        args.rows = p.rows.view<scalar_t>();
-        args.target = p.target.view<scalar_t>();
-        args.noise = p.noise.view<scalar_t>();
-        args.noise_is_matrix = p.noise_is_matrix;
-        args.mean_out = pointer<scalar_t>(out.mean);
-        args.variance_out = pointer<scalar_t>(out.variance);
-        args.factor_out = pointer<scalar_t>(out.factor);
-        args.covariance_out = pointer<scalar_t>(out.covariance);
-        args.cross_out = pointer<scalar_t>(out.cross);
-        args.cholesky_out = pointer<double>(out.cholesky);
-        args.multipliers_out = pointer<double>(out.multipliers);
-        args.info_out = pointer<std::int32_t>(out.info);
+        const auto args = forward_args<decltype(type)>(p, prior, out);
         if (args.batch == 0) {
             return;
         }
-        if (p.mean.tensor.is_cuda()) {
-            CudaCall call(p.geometry.op, p.mean.tensor);
-            void* memory = call.workspace(cuda::condition_workspace(args, call.device()));
-            call.check(cuda::condition(args, call.device(), memory));
+        if (cuda) {
+            run_on_device(p, args);
             return;
         }
         const Executor executor = torch_executor(p.work());
@@ -132,7 +152,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> condition_dia
     const Problem p("physcon::condition_diagonal", mean, rows, target, noise);
     const Operand prior(p.geometry, "variance", variance, mean, {p.geometry.n});
     Outputs out(p, factor, covariance, false);
-    run(p, &prior, nullptr, nullptr, out);
+    run(p, {&prior}, out);
     return {
         out.mean, out.variance, out.factor, out.covariance, out.cholesky, out.multipliers, out.info
     };
@@ -151,7 +171,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> condition_cross(
     const Operand prior(p.geometry, "variance", variance, mean, {p.geometry.n});
     const Operand c(p.geometry, "cross", cross, mean, {p.rank, p.geometry.n});
     Outputs out(p, factor, false, false);
-    run(p, &prior, &c, nullptr, out);
+    run(p, {&prior, &c}, out);
     return {out.mean, out.variance, out.factor, out.cholesky, out.multipliers, out.info};
 }
 
@@ -167,7 +187,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> condi
     const int64_t n = p.geometry.n;
     const Operand prior(p.geometry, "prior_covariance", prior_covariance, mean, {n, n});
     Outputs out(p, true, covariance, true);
-    run(p, nullptr, nullptr, &prior, out);
+    run(p, {nullptr, nullptr, &prior}, out);
     return {
         out.mean,
         out.variance,
@@ -226,9 +246,14 @@ void run_backward(
         );
     }
     const Tensor l = packed(cholesky), alpha = packed(multipliers);
-    dispatch(p.geometry.op, p.mean.tensor, [&](auto type) {
+    if (p.geometry.items == 0) {
+        if (p.rows.shared && out.rows.numel() > 0) {
+            torch::stable::zero_(out.rows);  // a sum of no terms
+        }
+        return;
+    }
+    const auto fill = [&](auto& args, auto type) {
         using scalar_t = decltype(type);
-        ConditionBackwardArgs<scalar_t> args;
         args.batch = p.geometry.items;
         args.n = p.geometry.n;
         args.rank = p.rank;
@@ -252,18 +277,25 @@ void run_backward(
         args.rows_out = pointer<scalar_t>(out.rows);
         args.target_out = pointer<scalar_t>(out.target);
         args.noise_out = pointer<scalar_t>(out.noise);
-        if (args.batch == 0) {
-            if (p.rows.shared && out.rows.numel() > 0) {
-                torch::stable::zero_(out.rows);  // a sum of no terms
-            }
-            return;
-        }
+    };
+    const auto run_adjoint = [&](auto type) {
+        ConditionBackwardArgs<decltype(type)> args;
+        fill(args, type);
+        CudaCall call(p.geometry.op, m);
+        void* memory = call.workspace(cuda::condition_backward_workspace(args, call.device()));
+        call.check(cuda::condition_backward(args, call.device(), memory));
+    };
+    if (m.is_cuda() && cross == nullptr && is_stored(m)) {
+        dispatch_stored(m, run_adjoint);
+        return;
+    }
+    dispatch(p.geometry.op, m, [&](auto type) {
         if (m.is_cuda()) {
-            CudaCall call(p.geometry.op, m);
-            void* memory = call.workspace(cuda::condition_backward_workspace(args, call.device()));
-            call.check(cuda::condition_backward(args, call.device(), memory));
+            run_adjoint(type);
             return;
         }
+        ConditionBackwardArgs<decltype(type)> args;
+        fill(args, type);
         const Executor executor = torch_executor(p.work());
         Workspace workspace(condition_backward_workspace(args, executor));
         condition_backward(args, executor, workspace.data());

@@ -9,6 +9,20 @@
 
 namespace physcon::binding {
 
+/// Whether a tensor holds 16-bit floating-point numbers.
+inline bool is_stored(const Tensor& t) {
+    return t.scalar_type() == ScalarType::BFloat16 || t.scalar_type() == ScalarType::Half;
+}
+/// As dispatch(), for 16-bit numbers as kernels see them.
+template <typename Body>
+void dispatch_stored(const Tensor& t, Body&& body) {
+    if (t.scalar_type() == ScalarType::BFloat16) {
+        body(cuda::BFloat16{});
+    } else {
+        body(cuda::Float16{});
+    }
+}
+
 /// Makes the device of a tensor current while it lives, and finds its current stream.
 class CudaCall {
   public:

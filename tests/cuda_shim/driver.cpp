@@ -24,7 +24,7 @@ using simt::Arrays;
 using simt::read_all;
 
 struct Header {
-    std::int64_t op, is_double, batch, n, rank, support, noise_is_matrix, rows_shared;
+    std::int64_t op, type, batch, n, rank, support, noise_is_matrix, rows_shared;
     std::int64_t threads, warps, splits, in_shared, slots, seed, skip, multiprocessors;
 };
 
@@ -45,7 +45,8 @@ const char* forward(const Header& h, Arrays& arrays) {
     a.mean_out = arrays.output<T>(h.batch * h.n);
     a.variance_out = arrays.output<T>(h.batch * h.n);
     a.factor_out = arrays.output<T>(h.batch * rn);
-    a.covariance_out = arrays.output<T>(a.cross.data == nullptr ? h.batch * h.n * h.n : 0);
+    const bool whole = a.cross.data == nullptr && !is_stored<T>;
+    a.covariance_out = arrays.output<T>(whole ? h.batch * h.n * h.n : 0);
     a.cross_out = arrays.output<T>(dense ? h.batch * rn : 0);
     a.cholesky_out = arrays.output<double>(h.batch * h.rank * h.rank);
     a.multipliers_out = arrays.output<double>(h.batch * h.rank);
@@ -197,6 +198,12 @@ const char* product_with_banded(const Header& h, Arrays& arrays) {
     return banded_product(a, device, arrays.scratch(banded_product_workspace(a, device)));
 }
 
+/// Ops that know 16-bit numbers.
+template <typename T>
+const char* run_stored(const Header& h, Arrays& arrays) {
+    return h.op == 0 ? forward<T>(h, arrays) : backward<T>(h, arrays);
+}
+
 template <typename T>
 const char* run(const Header& h, Arrays& arrays) {
     switch (h.op) {
@@ -223,6 +230,15 @@ const char* run(const Header& h, Arrays& arrays) {
 
 int main() {
     return simt::serve<Header>([](const Header& h, Arrays& arrays) {
-        return h.is_double != 0 ? run<double>(h, arrays) : run<float>(h, arrays);
+        switch (h.type) {
+            case 0:
+                return run<float>(h, arrays);
+            case 1:
+                return run<double>(h, arrays);
+            case 2:
+                return run_stored<BFloat16>(h, arrays);
+            default:
+                return run_stored<Float16>(h, arrays);
+        }
     });
 }

@@ -116,7 +116,11 @@ const char* condition_adjoint(
         return run_kernel(a, plan, on, matrices, partial, rows_partial);
     };
     cudaError_t error;
-    if (plan.warps) {
+    if constexpr (is_stored<T>) {  // diagonal priors only
+        error = plan.warps ? call(run<T, true, 1, WarpTeam>)
+                : small    ? call(run<T, true, 1, BlockTeam>)
+                           : call(run<T, true, 4, BlockTeam>);
+    } else if (plan.warps) {
         error = diagonal ? call(run<T, true, 1, WarpTeam>) : call(run<T, false, 1, WarpTeam>);
     } else if (small) {
         error = diagonal ? call(run<T, true, 1, BlockTeam>) : call(run<T, false, 1, BlockTeam>);
@@ -133,5 +137,7 @@ const char* condition_adjoint(
     );
 PHYSCON_INSTANTIATE(float)
 PHYSCON_INSTANTIATE(double)
+PHYSCON_INSTANTIATE(BFloat16)
+PHYSCON_INSTANTIATE(Float16)
 
 }  // namespace physcon::cuda

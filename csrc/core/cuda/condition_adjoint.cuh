@@ -75,11 +75,11 @@ __device__ void sum_upstream(
         memory,
         [=](int k, int64_t p, double& left, double& right) {
             if (k == r) {
-                left = up[p];
+                left = static_cast<double>(up[p]);
                 return;
             }
-            const double x = diagonal ? static_cast<double>(c[k * n + p]) * v[p]
-                                      : static_cast<double>(c[k * n + p]);
+            const double base = static_cast<double>(c[k * n + p]);
+            const double x = diagonal ? base * static_cast<double>(v[p]) : base;
             left = x * static_cast<double>(uq[p]);
             right = x;
         },
@@ -98,9 +98,9 @@ __device__ void sum_upstream(
         end,
         memory,
         [=](int k, int64_t p, double& left, double& right) {
-            left = uf[k * n + p];
-            right = diagonal ? static_cast<double>(c[k * n + p]) * v[p]
-                             : static_cast<double>(c[k * n + p]);
+            const double base = static_cast<double>(c[k * n + p]);
+            left = static_cast<double>(uf[k * n + p]);
+            right = diagonal ? base * static_cast<double>(v[p]) : base;
         },
         mixed
     );
@@ -195,12 +195,13 @@ __device__ void point_gradients(
                       ? nullptr
                       : args.rows_out + (args.rows_shared ? 0 : b * r * n);
     for (int64_t p = begin + team.rank(); p < end; p += team.size()) {
-        const double upstream = up[p], q = uq[p], prior = diagonal ? v[p] : 1;
+        const auto upstream = static_cast<double>(up[p]), q = static_cast<double>(uq[p]);
+        const double prior = diagonal ? static_cast<double>(v[p]) : 1.0;
         double mean_bar = upstream, variance_bar = q;
         for (int first = 0; first < r; first += row_group) {
             double y[row_group] = {}, z[row_group] = {}, h[row_group] = {}, own[row_group] = {};
             for (int j = 0; j < r; ++j) {
-                const double x = g[j * n + p];
+                const auto x = static_cast<double>(g[j * n + p]);
                 const double base = diagonal ? x : static_cast<double>(c[j * n + p]);
                 const double f = uf == nullptr ? 0.0 : static_cast<double>(uf[j * n + p]);
 #pragma unroll
@@ -222,7 +223,7 @@ __device__ void point_gradients(
                 if (k >= r) {
                     continue;
                 }
-                const double x = g[k * n + p];
+                const auto x = static_cast<double>(g[k * n + p]);
                 const double cross = s.alpha[k] * upstream + y[i] + z[i] - 2 * q * prior * h[i];
                 mean_bar -= s.a[k] * x;
                 if (diagonal) {

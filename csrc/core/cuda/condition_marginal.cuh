@@ -59,10 +59,10 @@ __device__ void sum_rows(
         memory,
         [=](int k, int64_t p, double& left, double& right) {
             if (k == r) {
-                (diagonal ? left : right) = m[p];
+                (diagonal ? left : right) = static_cast<double>(m[p]);
                 return;
             }
-            const double weight = g[k * n + p];
+            const auto weight = static_cast<double>(g[k * n + p]);
             left = diagonal ? weight * static_cast<double>(c[p]) : weight;
             right = diagonal ? weight : static_cast<double>(c[k * n + p]);
         },
@@ -98,7 +98,7 @@ struct Forward {
 
     __device__ double noise_at(int i, int j) const {
         if (a.noise_is_matrix) {
-            return noise[i * r + j];
+            return static_cast<double>(noise[i * r + j]);
         }
         return i == j ? static_cast<double>(noise[i]) : 0.0;
     }
@@ -138,7 +138,7 @@ struct Forward {
         }
         bool any_dropped;
         const double smallest = factor_dropping(team, s, any_dropped);
-        wide = sizeof(T) == 4 && smallest < benign_pivot;
+        wide = sizeof(T) != 8 && smallest < benign_pivot;
         int32_t* info = a.info_out + b * r;
         if (owner) {
             for (int k = team.rank(); k < r; k += team.size()) {
@@ -179,7 +179,7 @@ struct Forward {
             }
             double size = 0;
             for (int64_t p = team.rank(); p < n; p += team.size()) {
-                const double weight = g[k * n + p];
+                const auto weight = static_cast<double>(g[k * n + p]);
                 size += weight * weight * static_cast<double>(v[p]);
             }
             size = team.sum(size);
@@ -210,14 +210,14 @@ struct Forward {
     /// Mean, variance and factor of the points [begin, end); lists the variances that cancel.
     __device__ void apply(int64_t begin, int64_t end, int64_t* list, int* listed) const {
         for (int64_t p = begin + team.rank(); p < end; p += team.size()) {
-            const double prior = v[p];
+            const auto prior = static_cast<double>(v[p]);
             double shift = 0, squares = 0;
             for (int first = 0; first < r; first += row_group) {
                 double row[row_group] = {};
                 const int stop = smaller(first + row_group, r);
                 const bool last = stop == r;
                 for (int j = 0; j < stop; ++j) {
-                    const double x = source[j * n + p];
+                    const auto x = static_cast<double>(source[j * n + p]);
 #pragma unroll
                     for (int i = 0; i < row_group; ++i) {
                         row[i] += s.inverse[(first + i) * r + j] * x;
@@ -283,12 +283,12 @@ struct Forward {
     /// The mean in double precision: stored for double data, built anew for float data, where only
     /// nearly dependent rows ask for it. `diagonal` of the system holds the corrections of alpha.
     __device__ double current_mean(int64_t p) const {
-        if (sizeof(T) == 8) {
+        if constexpr (sizeof(T) == 8) {
             return a.mean_out[b * n + p];
         }
         double first = 0, second = 0;
         for (int k = 0; k < r; ++k) {
-            const double x = source[k * n + p];
+            const auto x = static_cast<double>(source[k * n + p]);
             first += s.alpha[k] * x;
             second += s.diagonal[k] * x;
         }
@@ -309,7 +309,7 @@ struct Forward {
                 Compensated sum;
                 double magnitude = 0;
                 for (int64_t p = team.rank() % warp_size; p < n; p += warp_size) {
-                    const double x = g[k * n + p], y = current_mean(p);
+                    const double x = static_cast<double>(g[k * n + p]), y = current_mean(p);
                     sum.add_product(x, y);
                     magnitude += fabs(x * y);
                 }
@@ -335,17 +335,18 @@ struct Forward {
             for (int k = team.rank(); k < r; k += team.size()) {
                 s.diagonal[k] += s.other[k];
             }
-            for (int64_t p = team.rank(); p < n && sizeof(T) == 8; p += team.size()) {
-                double shift = 0;
-                for (int k = 0; k < r; ++k) {
-                    shift += s.other[k] * static_cast<double>(source[k * n + p]);
+            if constexpr (sizeof(T) == 8) {
+                for (int64_t p = team.rank(); p < n; p += team.size()) {
+                    double shift = 0;
+                    for (int k = 0; k < r; ++k) {
+                        shift += s.other[k] * static_cast<double>(source[k * n + p]);
+                    }
+                    a.mean_out[b * n + p] += diagonal ? v[p] * shift : shift;
                 }
-                a.mean_out[b * n + p] +=
-                    static_cast<T>(diagonal ? static_cast<double>(v[p]) * shift : shift);
             }
             team.sync();
         }
-        for (int64_t p = team.rank(); p < n && sizeof(T) == 4; p += team.size()) {
+        for (int64_t p = team.rank(); p < n && sizeof(T) != 8; p += team.size()) {
             a.mean_out[b * n + p] = static_cast<T>(current_mean(p));
         }
         team.sync();

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels.hpp"
+#include "storage.hpp"
 #include "workspace.hpp"
 
 namespace physcon::cuda {

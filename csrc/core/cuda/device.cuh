@@ -18,7 +18,7 @@ constexpr int warp_size = 32;
 constexpr unsigned all_lanes = 0xffffffffu;
 constexpr double epsilon64 = 2.220446049250313e-16;
 template <typename T>
-constexpr double epsilon = sizeof(T) == 4 ? 1.1920928955078125e-07 : epsilon64;
+constexpr double epsilon = sizeof(T) == 8 ? epsilon64 : 1.1920928955078125e-07;
 
 #if defined(__CUDACC__)
 /// The dynamic shared memory of the block, 16-byte aligned.

@@ -40,22 +40,26 @@ template <typename T>
 const char* condition_planned(
     const ConditionArgs<T>& args, const Plan& plan, void* stream, Arena& arena
 ) {
-    ConditionArgs<T> a = args;
-    if (args.covariance.data != nullptr) {
-        auto* diagonal = arena.take<T>(args.batch * args.n);
-        a.variance = {diagonal, args.n};
-        a.cross = {args.cross_out, args.rank * args.n};
-        if (!arena.measures()) {
-            if (const char* error = dense_cross(args, diagonal, stream)) {
-                return error;
+    if constexpr (is_stored<T>) {
+        return condition_marginal(args, plan, stream, arena);
+    } else {
+        ConditionArgs<T> a = args;
+        if (args.covariance.data != nullptr) {
+            auto* diagonal = arena.take<T>(args.batch * args.n);
+            a.variance = {diagonal, args.n};
+            a.cross = {args.cross_out, args.rank * args.n};
+            if (!arena.measures()) {
+                if (const char* error = dense_cross(args, diagonal, stream)) {
+                    return error;
+                }
             }
         }
+        if (const char* error = condition_marginal(a, plan, stream, arena)) {
+            return error;
+        }
+        const bool done = arena.measures() || args.covariance_out == nullptr;
+        return done ? nullptr : downdate(args, stream);
     }
-    if (const char* error = condition_marginal(a, plan, stream, arena)) {
-        return error;
-    }
-    const bool done = arena.measures() || args.covariance_out == nullptr;
-    return done ? nullptr : downdate(args, stream);
 }
 
 template <typename T>
@@ -104,5 +108,7 @@ const char* condition_backward(
     template const char* condition_backward(const ConditionBackwardArgs<T>&, const Device&, void*);
 PHYSCON_INSTANTIATE(float)
 PHYSCON_INSTANTIATE(double)
+PHYSCON_INSTANTIATE(BFloat16)
+PHYSCON_INSTANTIATE(Float16)
 
 }  // namespace physcon::cuda

@@ -7,6 +7,7 @@
 
 #include "../condition.hpp"
 #include "../fv.hpp"
+#include "storage.hpp"
 
 namespace physcon::cuda {
 
@@ -32,6 +33,7 @@ struct Device {
     int multiprocessors = 1;
 };
 
+/// For diagonal priors without a covariance T may be a 16-bit type.
 template <typename T>
 std::size_t condition_workspace(const ConditionArgs<T>& args, const Device& device);
 template <typename T>

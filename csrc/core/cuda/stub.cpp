@@ -110,4 +110,14 @@ const char* cavity(const CavityArgs&, const Device&, void*) {
 PHYSCON_INSTANTIATE(float)
 PHYSCON_INSTANTIATE(double)
 
+#define PHYSCON_INSTANTIATE_STORED(T)                                                 \
+    template std::size_t condition_workspace(const ConditionArgs<T>&, const Device&); \
+    template const char* condition(const ConditionArgs<T>&, const Device&, void*);    \
+    template std::size_t condition_backward_workspace(                                \
+        const ConditionBackwardArgs<T>&, const Device&                                \
+    );                                                                                \
+    template const char* condition_backward(const ConditionBackwardArgs<T>&, const Device&, void*);
+PHYSCON_INSTANTIATE_STORED(BFloat16)
+PHYSCON_INSTANTIATE_STORED(Float16)
+
 }  // namespace physcon::cuda

@@ -126,6 +126,12 @@ def _record(op: str, device: int) -> dict[str, Any] | None:
     return None
 
 
+def has_kernel(op: str, like: Tensor, rank: int) -> bool:
+    """Whether an op on tensors like this one, with so many rows, runs its kernel."""
+    record = _record(op, like.device.index or 0)
+    return record is not None and rank <= record["largest_rank"]
+
+
 def _check_code(device: int, capability: tuple[int, int]) -> None:
     held = str(_C.build_info()["cuda_architectures"])
     if code_for(capability, held) is None:

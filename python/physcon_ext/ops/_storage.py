@@ -18,7 +18,9 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def stored(op: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+def stored(
+    op: str, by_kernel: Callable[..., bool] | None = None
+) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Let a function of float32 tensors take its first argument in bfloat16 or float16 as well.
 
     Arguments of that dtype become float32, others are left as they are, and float32 results come
@@ -28,6 +30,8 @@ def stored(op: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
 
     Args:
         op: Name for the message.
+        by_kernel: Whether a call with these arguments has a CUDA kernel that reads and writes the
+            storage type itself, with the same bits; it then gets the arguments as they are.
 
     Raises:
         TypeError: From the function made, if bfloat16 and float16 come together.
@@ -40,7 +44,9 @@ def stored(op: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
         def call(*arguments: _P.args, **named: _P.kwargs) -> _R:
             first = arguments[0] if arguments else named.get(name)
             dtype = getattr(first, "dtype", None)
-            if dtype not in LOW_PRECISION or _autocast(first):
+            if not isinstance(first, Tensor) or dtype not in LOW_PRECISION or _autocast(first):
+                return function(*arguments, **named)
+            if by_kernel is not None and first.is_cuda and by_kernel(*arguments, **named):
                 return function(*arguments, **named)
             wide = [_widen(op, value, dtype) for value in arguments]
             wide_named = {k: _widen(op, value, dtype) for k, value in named.items()}
@@ -51,7 +57,7 @@ def stored(op: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     return decorate
 
 
-def _autocast(t: Any) -> bool:
+def _autocast(t: Tensor) -> bool:
     return t.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(t.device.type)
 
 

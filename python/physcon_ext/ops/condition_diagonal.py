@@ -9,23 +9,45 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from physcon_ext.ops import _formulas
+from physcon_ext.ops import _cuda, _formulas
 from physcon_ext.ops._arguments import as_noise, broadcast, check_tensors
 from physcon_ext.ops._autograd import (
     Operation,
     make_differentiable,
     register_autocast,
     register_vmap,
+    transformed,
 )
 from physcon_ext.ops._storage import stored
 from physcon_ext.reference.results import Conditioned
 
 
+_OP = "condition_diagonal"
 _NAME = "physcon::condition_diagonal"
 _BACKWARD = "physcon::condition_diagonal_backward"
 
 
-@stored(_NAME)
+def _by_kernel(
+    mean: Tensor,
+    variance: Tensor,
+    rows: Tensor,
+    target: Tensor,
+    noise: Tensor | float,
+    *,
+    factor: bool = False,
+    covariance: bool = False,
+) -> bool:
+    """Whether kernels read and write the numbers of this call in their 16 bits."""
+    given = [variance, rows, target, *([noise] if isinstance(noise, Tensor) else [])]
+    exact = isinstance(noise, Tensor) or noise == 0  # as a 16-bit number
+    if covariance or not exact or torch.compiler.is_compiling() or transformed():
+        return False
+    if not all(isinstance(t, Tensor) and t.dtype == mean.dtype for t in given) or rows.ndim < 2:
+        return False
+    return all(_cuda.has_kernel(op, mean, rows.shape[-2]) for op in (_OP, f"{_OP}_backward"))
+
+
+@stored(_NAME, _by_kernel)
 def condition_diagonal(
     mean: Tensor,
     variance: Tensor,
