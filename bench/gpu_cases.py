@@ -382,6 +382,7 @@ class Benchmark:
         flops: That must be done.
         errors: From arguments to errors against float64.
         eager_only: Calls whose captured form would not fit into memory or cannot be.
+        dtype: Of the arguments; results of 16 bits are computed in float32.
     """
 
     op: str
@@ -395,6 +396,7 @@ class Benchmark:
     flops: float
     errors: Callable[[Tensors], dict[str, float]]
     eager_only: tuple[str, ...] = field(default=())
+    dtype: str = "float32"
 
 
 def sensible(mean: Any, variance: Any, rows: Any, target: Any, noise: Any) -> Tensors:
@@ -485,8 +487,8 @@ def _errors(
     return of
 
 
-def benchmarks() -> Iterator[Benchmark]:
-    """The rows of the table, with the bars that they are to reach."""
+def _marginal_rows() -> Iterator[Benchmark]:
+    """Mean and variance."""
     import torch
 
     marginal = [(10_000, 201, 1), (1000, 1024, 8), (64, 10_000, 16), (1, 100_000, 64)]
@@ -519,6 +521,13 @@ def benchmarks() -> Iterator[Benchmark]:
                 flops=4 * batch * (2.0 * n * r * r + 6 * n * r),
                 errors=_errors(_backward(_marginal), _backward(sensible)),
             )
+
+
+def benchmarks() -> Iterator[Benchmark]:
+    """The rows of the table, with the bars that they are to reach."""
+    import torch
+
+    yield from _marginal_rows()
     batch, n, r = 1000, 1024, 8
     yield Benchmark(
         *("condition_diagonal", (batch, n, r), "forward"),
@@ -540,6 +549,34 @@ def benchmarks() -> Iterator[Benchmark]:
     from bench import gpu_convolutions
 
     yield from gpu_convolutions.benchmarks()
+    for measured in _marginal_rows():
+        if measured.bars:
+            yield in_bfloat16(measured)
+
+
+def in_bfloat16(measured: Benchmark) -> Benchmark:
+    """The row with arguments and results in bfloat16; baselines widen, compute and round."""
+    import torch
+
+    def cast(values: Tensors, old: Any, new: Any) -> Tensors:
+        return tuple(v.to(new) if getattr(v, "dtype", None) == old else v for v in values)
+
+    def rounded(call: Callable[..., Tensors]) -> Callable[..., Tensors]:
+        def run(*arguments: Any) -> Tensors:
+            results = call(*cast(arguments, torch.bfloat16, torch.float32))
+            return cast(tuple(results), torch.float32, torch.bfloat16)
+
+        return run
+
+    baselines = {name: rounded(call) for name, call in measured.baselines.items()}
+    return replace(
+        measured,
+        make=lambda: cast(measured.make(), torch.float32, torch.bfloat16),
+        baselines=baselines,
+        bytes=measured.bytes // 2,
+        errors=_errors(measured.ours, baselines["torch"]),
+        dtype="bfloat16",
+    )
 
 
 def _dense_problem() -> Tensors:

@@ -27,7 +27,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
@@ -356,18 +357,32 @@ def repeatability(write: Callable[..., None]) -> None:
         write(entry={"op": case.op, "shape": case.shape, "ok": all(found.values()), **found})
 
 
-def timed(call: Callable[..., Any], inputs: list[tuple[Any, ...]], *, graph: bool) -> list[float]:
-    """Microseconds per call by device events: rounds over all inputs in turn.
+@dataclass(frozen=True)
+class Contender:
+    """One way to make the calls of a row.
+
+    Attributes:
+        key: Where its times go.
+        call: From arguments to tensors.
+        graph: Whether a round is one captured graph.
+    """
+
+    key: str
+    call: Callable[..., Any]
+    graph: bool
+
+
+def _round_of(
+    contender: Contender, inputs: list[tuple[Any, ...]]
+) -> tuple[Callable[[], object], int]:
+    """A warm round over all inputs and the number of its calls.
 
     A round is long enough for the events around it, and its inputs larger than the second-level
-    cache. Captured, a round is one graph.
+    cache.
     """
     import torch
 
-    def round_() -> None:
-        for arguments in inputs:
-            call(*arguments)
-
+    call = contender.call
     call(*inputs[0])
     torch.cuda.synchronize()
     start = time.monotonic()
@@ -375,25 +390,49 @@ def timed(call: Callable[..., Any], inputs: list[tuple[Any, ...]], *, graph: boo
     torch.cuda.synchronize()
     if time.monotonic() - start > SLOW:  # long calls empty the cache themselves
         inputs = inputs[:1]
+
+    def round_() -> None:
+        for arguments in inputs:
+            call(*arguments)
+
     for _ in range(2):
         round_()
     torch.cuda.synchronize()
-    if graph:
-        captured = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(captured):
-            round_()
-        run = captured.replay
-    else:
-        run = round_
-    times = []
+    if not contender.graph:
+        return round_, len(inputs)
+    captured = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(captured):
+        round_()
+    return captured.replay, len(inputs)
+
+
+def timed(
+    contenders: Sequence[Contender], inputs: list[tuple[Any, ...]]
+) -> dict[str, list[float] | str]:
+    """Microseconds per call by device events, the contenders in turn in every round.
+
+    What refuses to run or to be captured has the reason instead.
+    """
+    import torch
+
+    found: dict[str, list[float] | str] = {}
+    ready = []
+    for contender in contenders:
+        try:
+            ready.append((contender.key, *_round_of(contender, inputs)))
+        except Exception as error:
+            torch.cuda.empty_cache()
+            found[contender.key] = f"{type(error).__name__}: {error}"[:200]
+    times: dict[str, list[float]] = {key: [] for key, *_ in ready}
     for _ in range(ROUNDS + 3):
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begin.record()
-        run()
-        end.record()
-        end.synchronize()
-        times.append(begin.elapsed_time(end) * 1e3 / len(inputs))
-    return times[3:]
+        for key, run, count in ready:
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            run()
+            end.record()
+            end.synchronize()
+            times[key].append(begin.elapsed_time(end) * 1e3 / count)
+    return found | {key: values[3:] for key, values in times.items()}
 
 
 def ceilings() -> dict[str, float]:
@@ -434,19 +473,20 @@ def benchmark(write: Callable[..., None]) -> None:
             "op": measured.op,
             "shape": measured.shape,
             "pass": measured.direction,
-            "dtype": "float32",
+            "dtype": measured.dtype,
             "bytes": measured.bytes,
             "flops": measured.flops,
             "floor_us": floor,
             **measured.errors(inputs[0]),
         }
         calls = {"ours": measured.ours, **measured.baselines}
-        for name, call in calls.items():
-            for graph in (False, True):
-                if graph and name in measured.eager_only:
-                    continue
-                key = f"{name}_graph_us" if graph else f"{name}_us"
-                entry[key] = _try(call, inputs, graph=graph)
+        contenders = [
+            Contender(f"{name}_graph_us" if graph else f"{name}_us", call, graph)
+            for name, call in calls.items()
+            for graph in (False, True)
+            if not (graph and name in measured.eager_only)
+        ]
+        entry |= _summaries(timed(contenders, inputs))
         _compare(entry, measured.bars)
         write(entry=entry)
         done.append((measured, entry))
@@ -461,9 +501,11 @@ def benchmark(write: Callable[..., None]) -> None:
             continue
         call = torch.compile(measured.baselines["torch"], dynamic=False)
         inputs = _rotating(measured)
-        for graph in (False, True):
-            key = "torch_compile_graph_us" if graph else "torch_compile_us"
-            entry[key] = _try(call, inputs, graph=graph)
+        ways = [
+            Contender("torch_compile_us", call, False),
+            Contender("torch_compile_graph_us", call, True),
+        ]
+        entry |= _summaries(timed(ways, inputs))
         _compare(entry, measured.bars)
         write(entry=entry)
         del inputs
@@ -479,18 +521,14 @@ def _rotating(measured: gpu_cases.Benchmark) -> list[tuple[Any, ...]]:
     return [measured.make() for _ in range(count)]
 
 
-def _try(
-    call: Callable[..., Any], inputs: list[tuple[Any, ...]], *, graph: bool
-) -> dict[str, float] | str:
-    """Minimum and median, or why there are none: a baseline may refuse to be captured."""
-    import torch
-
-    try:
-        times = timed(call, inputs, graph=graph)
-    except Exception as error:
-        torch.cuda.empty_cache()
-        return f"{type(error).__name__}: {error}"[:200]
-    return {"min": min(times), "median": statistics.median(times), "rounds": len(times)}
+def _summaries(times: dict[str, list[float] | str]) -> dict[str, Any]:
+    """Minimum and median, or why there are none."""
+    return {
+        key: found
+        if isinstance(found, str)
+        else {"min": min(found), "median": statistics.median(found), "rounds": len(found)}
+        for key, found in times.items()
+    }
 
 
 def _compare(entry: dict[str, Any], bars: dict[str, float]) -> None:
@@ -564,7 +602,8 @@ def table(data: dict[str, Any]) -> str:
     ]
     for e in data["entries"]:
         numbers = [f"{k} {v:.3g}" for k, v in e.items() if isinstance(v, float)]
-        lines.append(f"{e['op']} {tuple(e['shape'])} {e['pass']}: {', '.join(numbers)}")
+        label = f"{e['op']} {tuple(e['shape'])} {e['dtype']} {e['pass']}"
+        lines.append(f"{label}: {', '.join(numbers)}")
         for name, bar in e["bars"].items():
             verdict = "met" if bar["met"] else "MISSED"
             lines.append(f"    {name} >= {bar['wanted']}: {bar['found']} {verdict}")

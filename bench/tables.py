@@ -58,7 +58,10 @@ def _gpu(record: dict[str, Any]) -> str:
             ),
         ]
         shape = ", ".join(map(str, entry["shape"]))
-        lines.append(f"| `{entry['op']}` | ({shape}) | {entry['pass']} | {' | '.join(cells)} |")
+        dtype = entry.get("dtype", "float32")
+        kind = "" if dtype == "float32" else f" {dtype}"
+        what = f"`{entry['op']}`{kind} | ({shape}) | {entry['pass']}"
+        lines.append(f"| {what} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

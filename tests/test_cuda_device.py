@@ -305,3 +305,83 @@ def test_mixed_devices_are_an_error() -> None:
     arguments["target"] = arguments["target"].cpu()
     with pytest.raises(ValueError, match="to be on the same device"):
         op.call(**arguments)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
+def test_sixteen_bits_are_those_of_float32_rounded_once(op: Op, dtype: torch.dtype) -> None:
+    for batch, n, r in (((3,), 150, 5), ((1,), 5000, 3)):
+        if n > 1000 and op.name == "condition_dense":
+            continue
+        low = on_device(cast(op.arguments(op.free(batch, n, r)), dtype))
+        wide = cast(low, torch.float32)
+        found, expected = fields(op.call(**low)), fields(op.call(**wide))
+        for name, value in expected.items():
+            value = value.to(dtype) if value.dtype == torch.float32 else value
+            assert torch.equal(found[name], value), name
+        names = [k for k, v in low.items() if isinstance(v, Tensor) and v.is_floating_point()]
+        grads = []
+        for given in (low, wide):
+            leaf = {k: v.detach().requires_grad_() if k in names else v for k, v in given.items()}
+            results = [fields(op.call(**leaf))[name] for name in op.outputs]
+            grads.append(
+                torch.autograd.grad(
+                    results, [leaf[k] for k in names], [torch.ones_like(o) for o in results]
+                )
+            )
+        for name, a, b in zip(names, *grads, strict=True):
+            assert torch.equal(a, b.to(dtype)), name
+
+
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
+def test_no_items_are_no_work(op: Op) -> None:
+    arguments = on_device(cast(op.arguments(op.free((0,), 150, 5)), torch.float32))
+    for name, value in fields(op.call(**arguments)).items():
+        assert value.is_cuda and (value.shape[0] == 0 or value.numel() == 0), name
+
+
+def test_running_out_of_memory_leaves_nothing_behind() -> None:
+    """Neither a result nor a table nor an error that the next call would find."""
+    g = torch.Generator().manual_seed(3)
+    x, weight = torch.randn(2, 4, 3001, generator=g).cuda(), torch.randn(9, 4, 4, 2).cuda()
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    held = torch.cuda.memory_reserved() + (64 << 20)
+    torch.cuda.set_per_process_memory_fraction(held / total)
+    try:
+        large = x.new_empty(1).expand(50_000, 4, 3001)
+        with pytest.raises(RuntimeError):
+            ops.spectral_conv(large, weight)
+        points = x.new_ones(1).expand(1_000_000, 200)
+        with pytest.raises(RuntimeError):
+            ops.condition_diagonal(points, points, points[:1], points[:, :1], 0.0)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+    torch.cuda.synchronize()
+    found, again = ops.spectral_conv(x, weight), ops.spectral_conv(x, weight)
+    assert torch.equal(found, again)
+    expected = ops.spectral_conv(x.cpu().double(), weight.cpu().double())
+    assert deviation(found.cpu(), expected) <= FIELD_LIMIT[torch.float32]
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one device only")
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
+def test_a_call_runs_on_the_device_of_its_tensors(op: Op) -> None:
+    arguments = cast(op.arguments(op.free((3,), 150, 5)), torch.float32)
+    first = fields(op.call(**on_device(arguments)))
+    other = {k: v.to("cuda:1") if isinstance(v, Tensor) else v for k, v in arguments.items()}
+    with torch.cuda.device(0):
+        found = fields(op.call(**other))
+        assert torch.cuda.current_device() == 0
+    for name, value in first.items():
+        assert found[name].device == torch.device("cuda:1")
+        assert torch.equal(found[name].cpu(), value.cpu()), name
+
+
+def test_fields_on_several_devices_are_an_error() -> None:
+    x, weight = torch.ones(1, 2, 9).cuda(), torch.ones(3, 2, 2, 2)
+    with pytest.raises(ValueError, match="to be on the same device"):
+        ops.spectral_conv(x, weight)
+    with pytest.raises(ValueError, match="to be on the same device"):
+        ops.fno_block(x, weight.cuda(), torch.eye(2))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import subprocess
 from typing import Any
@@ -24,15 +25,20 @@ MOST = (1 << 31) - 1
 TOO_MANY = "expected a batch of at most 2^31 - 1 blocks of threads; split the batch"
 
 
-def dry() -> dict[str, tuple[list[int], str]]:
+Launches = dict[str, tuple[list[int], str]]
+
+
+@functools.cache
+def dry() -> Launches:
     """The blocks of each launch that the entry points make for these sizes, and the error."""
     program = simt.build("fibers", driver="limits_driver.cpp")
     done = subprocess.run([str(program)], capture_output=True, text=True, check=True)
-    found = {}
+    found: Launches = {}
     for line in done.stdout.splitlines():
         call, _, error = line.partition(" ! ")
         name, *blocks = call.split()
-        found[name] = [int(b) for b in blocks], error
+        earlier, reason = found.get(name, ([], ""))
+        found[name] = [*earlier, *map(int, blocks)], reason + error
     return found
 
 
@@ -69,11 +75,21 @@ def test_launches_cover_every_item_beyond_2_to_the_31() -> None:
             rows = -(-count // MOST)  # the last blocks of a second axis may be too many
             assert count <= got < count + rows, (name, blocks)
     for name, (blocks, error) in found.items():
+        if name.startswith("empty"):
+            continue
         assert error == (TOO_MANY if "beyond" in name or name == "corrected" else ""), name
         assert all(b > 0 for b in blocks), (name, blocks)
     # Wavenumbers of a plane, all of them: 2^30 of 2 x 2 matrices are mixed, each by a block.
     assert max(found["conv_modes"][0]) == 1 << 30
     assert max(found["conv_modes_backward"][0]) >= 2 << 30
+
+
+def test_nothing_is_launched_for_no_items_but_sums_of_none() -> None:
+    found = {name: each for name, each in dry().items() if name.startswith("empty")}
+    assert found["empty"] == ([], "") and found["empty_layer"] == ([], "")
+    assert found["empty_conv"] == ([], "")
+    for blocks, error in found.values():
+        assert error == "" and len(blocks) <= 2
 
 
 @pytest.fixture(scope="module")
@@ -219,3 +235,28 @@ def test_a_later_device_runs_the_latest_kernels_only_when_asked(
     assert _Device(monkeypatch, (10, 0), "verified", verified="abc").record() is None
     found = _Device(monkeypatch, (8, 9), "verified", verified="abc").record()
     assert found is not None and found["architecture"] == "sm_80"
+
+
+# ---- 16-bit numbers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_sixteen_bits_reach_a_kernel_that_knows_them_alone(
+    monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    from physcon_ext.ops.condition_diagonal import _by_kernel
+
+    asked: list[tuple[str, int]] = []
+
+    def has_kernel(op: str, like: torch.Tensor, rank: int) -> bool:
+        asked.append((op, rank))
+        return known
+
+    monkeypatch.setattr(_cuda, "has_kernel", has_kernel)
+    points, rows, target = torch.ones(2, 9).half(), torch.ones(3, 9).half(), torch.ones(2, 3).half()
+    assert _by_kernel(points, points, rows, target, 0.0) is known
+    assert asked[0] == ("condition_diagonal", 3)
+    assert _by_kernel(points, points, rows, target, target, factor=True) is known
+    assert not _by_kernel(points, points, rows, target, 0.1)  # no 16-bit number
+    assert not _by_kernel(points, points, rows.float(), target, 0.0)
+    assert not _by_kernel(points, points, rows, target, 0.0, covariance=True)

@@ -229,5 +229,26 @@ int main() {
     faces("faces_backward", many);
     layer("layer", many, 1);
     layer("layer_long", 2, many);
+    for (const Prior prior : {Prior::diagonal, Prior::cross, Prior::dense}) {
+        conditioning("empty", prior, 0, 9, 2);
+    }
+    adjoint("empty", 0, 9, 2, false);
+    tell("empty", condition_disjoint(disjoint<DisjointArgs<float>>(0, 9, 2), device));
+    tell(
+        "empty", condition_disjoint_backward(disjoint<DisjointBackwardArgs<float>>(0, 9, 2), device)
+    );
+    run_banded<BandedArgs<float>>(
+        "empty",
+        banded<BandedArgs<float>>(0, 9),
+        condition_banded_workspace<float>,
+        condition_banded<float>
+    );
+    law.batch = flow.batch = 0;
+    tell("empty", balance_law(law, 1, device, somewhere<void>()));
+    tell("empty", cavity(flow, device, somewhere<void>()));
+    convolution("empty_conv", grid(1, 9, 3), 0, 2);
+    corrected("empty", 0);
+    faces("empty", 0);
+    layer("empty_layer", 0, 9);
     return 0;
 }
