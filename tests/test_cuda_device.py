@@ -310,9 +310,8 @@ def test_mixed_devices_are_an_error() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_sixteen_bits_are_those_of_float32_rounded_once(op: Op, dtype: torch.dtype) -> None:
-    for batch, n, r in (((3,), 150, 5), ((1,), 5000, 3)):
-        if n > 1000 and op.name == "condition_dense":
-            continue
+    long = [((1,), 5000, 3)] if op.name == "condition_diagonal" else []  # split over blocks
+    for batch, n, r in [((3,), 150, 5), *long]:
         low = on_device(cast(op.arguments(op.free(batch, n, r)), dtype))
         wide = cast(low, torch.float32)
         found, expected = fields(op.call(**low)), fields(op.call(**wide))
@@ -323,7 +322,8 @@ def test_sixteen_bits_are_those_of_float32_rounded_once(op: Op, dtype: torch.dty
         grads = []
         for given in (low, wide):
             leaf = {k: v.detach().requires_grad_() if k in names else v for k, v in given.items()}
-            results = [fields(op.call(**leaf))[name] for name in op.outputs]
+            answer = fields(op.call(**leaf))
+            results = [answer[name] for name in op.outputs]
             grads.append(
                 torch.autograd.grad(
                     results, [leaf[k] for k in names], [torch.ones_like(o) for o in results]
@@ -337,7 +337,7 @@ def test_sixteen_bits_are_those_of_float32_rounded_once(op: Op, dtype: torch.dty
 def test_no_items_are_no_work(op: Op) -> None:
     arguments = on_device(cast(op.arguments(op.free((0,), 150, 5)), torch.float32))
     for name, value in fields(op.call(**arguments)).items():
-        assert value.is_cuda and (value.shape[0] == 0 or value.numel() == 0), name
+        assert value.numel() == 0, name
 
 
 def test_running_out_of_memory_leaves_nothing_behind() -> None:

@@ -200,6 +200,9 @@ def test_the_tests_for_a_device_call_every_op(monkeypatch: pytest.MonkeyPatch) -
     with Calls() as calls:
         for op in device.OPS:
             device.test_numbers_and_gradients_equal_those_of_the_cpu(op, False, torch.float32)
+        for op in device.EVERY_OP:
+            device.test_sixteen_bits_are_those_of_float32_rounded_once(op, torch.bfloat16)
+            device.test_no_items_are_no_work(op)
         for name in device.CONVOLUTIONS:
             device.test_convolutions_and_their_gradients_equal_those_of_the_cpu(
                 name, device.FIELDS[2], torch.float32
@@ -208,6 +211,39 @@ def test_the_tests_for_a_device_call_every_op(monkeypatch: pytest.MonkeyPatch) -
         device.test_finite_volume_steps_equal_those_of_the_cpu(*device.LAWS[0])
         device.test_cavity_steps_equal_those_of_the_cpu()
     assert set(_cuda.COMPOSITE_OPS) <= {name for name, _ in calls.seen}
+
+
+def test_contenders_take_turns_and_one_that_fails_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            self.at = len(order)
+
+        def record(self) -> None:
+            self.at = len(order)
+
+        def synchronize(self) -> None: ...
+
+        def elapsed_time(self, end: Event) -> float:
+            return float(end.at - self.at)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    for name in ("synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+
+    def fails(_: int) -> None:
+        raise ValueError("no room")
+
+    calls = {"a": lambda _: order.append("a"), "b": lambda _: order.append("b"), "c": fails}
+    contenders = [gpu_check.Contender(key, call, False) for key, call in calls.items()]
+    found = gpu_check.timed(contenders, [(1,), (2,)])
+    assert found["c"] == "ValueError: no room"
+    assert found["a"] == found["b"] == [1e3] * gpu_check.ROUNDS  # one call in the unit of the clock
+    rounds = "".join(order)[-4 * (gpu_check.ROUNDS + 3) :]
+    assert rounds == "aabb" * (gpu_check.ROUNDS + 3)
 
 
 def test_every_row_of_the_benchmark_is_measured_and_written(
