@@ -215,10 +215,12 @@ double length_factor(int64_t n) {
     if (rest > 1) {
         return 8;
     }
-    return n % 2 != 0 ? 3 : few ? 1 : 2;
+    return n % 2 != 0 ? 1.5 : few ? 1 : 2;
 }
 
-constexpr double rate_more_axes = 7;  // times points times log2(points)
+// Several axes: multiply-adds that cost as much as one step of a transform, of which there are
+// points times log2(points).
+constexpr double single_rate = 5, double_rate = 4.3;
 
 bool fft_is_cheaper(const SpectralGrid& grid, std::size_t bytes) {
     if (grid.axes == 1) {
@@ -228,18 +230,20 @@ bool fft_is_cheaper(const SpectralGrid& grid, std::size_t bytes) {
     for (int axis = 0; axis < 3; ++axis) {
         columns *= static_cast<double>(grid.size[axis]);
     }
+    const double lanes = 64 / static_cast<double>(bytes);
     for (int axis = 3 - grid.axes; axis < 3; ++axis) {
         const double n = static_cast<double>(grid.size[axis]), p = grid.period[axis];
         const double m = static_cast<double>(grid.modes[axis]);
         const double folded = folded_points(grid, axis);
         columns /= n;
-        work += axis == 2 ? lines * 2 * folded * m : lines * (m + 1) * folded * columns;
+        work += axis == 2 ? lines * 2 * folded * m
+                          : lines * (m + 1) * folded * std::ceil(columns / lanes) * lanes;
         lines *= m + 1;
         points *= p;
         factor = std::max(factor, length_factor(static_cast<int64_t>(p)));
     }
-    return work > rate_more_axes * isa_factor() * factor * points * std::log2(points + 1) &&
-           points > 256;
+    const double rate = bytes == sizeof(float) ? single_rate : double_rate;
+    return work > rate * isa_factor() * factor * points * std::log2(points + 1) && points > 256;
 }
 
 }  // namespace
