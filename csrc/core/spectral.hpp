@@ -95,7 +95,9 @@ void spectral_phases(const SpectralPhasesArgs& args, const Executor& executor);
 /// Between the spectrum and whole Fourier transforms made elsewhere, (rows, P_1 .. P_{d-1},
 /// P_d / 2 + 1, 2) with angles about the first point, for integer periods. `items` given: writes
 /// the spectrum, times h_k if weighted. `spectrum` given: writes items whose unnormalised inverse
-/// transform is the synthesis, zeros for the wavenumbers that are not kept.
+/// transform is the synthesis, zeros for the wavenumbers that are not kept. `items` and `weight`
+/// given, for one channel: writes the spectrum and what mixing and the second direction make of it,
+/// items_out; on a single axis that may be `items` itself.
 template <typename T>
 struct SpectralExchangeArgs {
     SpectralGrid grid;
@@ -106,6 +108,8 @@ struct SpectralExchangeArgs {
     T* spectrum_out = nullptr;
     const T* spectrum = nullptr;
     T* items_out = nullptr;
+    const T* weight = nullptr;  ///< (M_1 .. M_d, 2)
+    bool conjugate = false;     ///< of the weight: the adjoint
 };
 template <typename T>
 std::size_t spectral_exchange_workspace(

@@ -86,6 +86,13 @@ Tensor fft_synthesis(
     const SpectralCall& call, const T* spectrum, int64_t channels, bool weighted, const Tensor& like
 );
 
+/// The convolution of one channel, or its adjoint to `values`; and the spectrum, weighted for the
+/// adjoint.
+template <typename T>
+Tensor fft_one_channel(
+    const SpectralCall& call, const Tensor& values, const Tensor& weight, bool adjoint, T* spectrum
+);
+
 /// The ops of the same names.
 std::tuple<Tensor, Tensor> spectral_conv(
     const Tensor& x, const Tensor& weight, const std::vector<double>& period

@@ -287,6 +287,9 @@ std::size_t spectrum_bytes(const SpectralCall& call, int64_t channels) {
 /// The convolution by whole transforms; the spectrum of x goes to `spectrum`.
 template <typename T>
 Tensor fft_conv(const SpectralCall& call, const Tensor& x, const Tensor& weight, T* spectrum) {
+    if (call.in == 1 && call.out == 1) {
+        return fft_one_channel(call, x, weight, false, spectrum);
+    }
     fft_analysis(call, x, call.in, false, spectrum);
     Workspace mixed(spectrum_bytes<T>(call, call.out));
     SpectralMixArgs<T> mixing = mixing_of<T>(call, weight);
@@ -309,20 +312,25 @@ Tensor fft_conv_backward(
     T* weight_out
 ) {
     Workspace upstream(spectrum_bytes<T>(call, call.out));
-    fft_analysis(call, grad, call.out, true, static_cast<T*>(upstream.data()));
-    Workspace x_spectrum(x_needed ? spectrum_bytes<T>(call, call.in) : 0);
+    T* const upstream_data = static_cast<T*>(upstream.data());
+    const bool single = call.in == 1 && call.out == 1 && x_needed;
+    Tensor x_out = allocate(grad, Shape{0});
+    if (single) {
+        x_out = fft_one_channel(call, grad, weight, true, upstream_data);
+    } else {
+        fft_analysis(call, grad, call.out, true, upstream_data);
+    }
+    const bool mixed = x_needed && !single;
+    Workspace x_spectrum(mixed ? spectrum_bytes<T>(call, call.in) : 0);
     SpectralMixArgs<T> mixing = mixing_of<T>(call, weight);
     mixing.input = spectrum.template const_data_ptr<T>();
-    mixing.upstream = static_cast<const T*>(upstream.data());
-    mixing.input_gradient = x_needed ? static_cast<T*>(x_spectrum.data()) : nullptr;
+    mixing.upstream = upstream_data;
+    mixing.input_gradient = mixed ? static_cast<T*>(x_spectrum.data()) : nullptr;
     mixing.weight_gradient = weight_out;
     const Executor executor = torch_executor(call.work());
     Workspace workspace(spectral_mix_workspace(mixing, executor));
     spectral_mix_adjoint(mixing, executor, workspace.data());
-    if (!x_needed) {
-        return allocate(grad, Shape{0});
-    }
-    return fft_synthesis<T>(call, mixing.input_gradient, call.in, false, grad);
+    return mixed ? fft_synthesis<T>(call, mixing.input_gradient, call.in, false, grad) : x_out;
 }
 
 }  // namespace

@@ -119,10 +119,30 @@ Tensor fft_synthesis(
     exchange(call, args, call.items * channels);
     return whole_inverse(call, items);
 }
+template <typename T>
+Tensor fft_one_channel(
+    const SpectralCall& call, const Tensor& values, const Tensor& weight, bool adjoint, T* spectrum
+) {
+    const Tensor items = whole_transform(call, values);
+    const bool in_place = call.grid.axes == 1;
+    const Tensor mixed =
+        in_place ? items : allocate(values, items_shape(call, 1), items.scalar_type());
+    SpectralExchangeArgs<T> args;
+    args.weighted = adjoint;
+    args.conjugate = adjoint;
+    args.items = static_cast<const T*>(items.const_data_ptr());
+    args.spectrum_out = spectrum;
+    args.items_out = static_cast<T*>(mixed.mutable_data_ptr());
+    args.weight = weight.template const_data_ptr<T>();
+    exchange(call, args, call.items);
+    return whole_inverse(call, mixed);
+}
 template void fft_analysis(const SpectralCall&, const Tensor&, int64_t, bool, float*);
 template void fft_analysis(const SpectralCall&, const Tensor&, int64_t, bool, double*);
 template Tensor fft_synthesis(const SpectralCall&, const float*, int64_t, bool, const Tensor&);
 template Tensor fft_synthesis(const SpectralCall&, const double*, int64_t, bool, const Tensor&);
+template Tensor fft_one_channel(const SpectralCall&, const Tensor&, const Tensor&, bool, float*);
+template Tensor fft_one_channel(const SpectralCall&, const Tensor&, const Tensor&, bool, double*);
 
 namespace {
 

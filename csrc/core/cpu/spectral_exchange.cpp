@@ -122,6 +122,47 @@ class Exchange {
         return z * load(f.a + 2 * k) + swap_pairs<T>(z) * load(f.b + 2 * k);
     }
 
+    /// The weights of a single channel that is mixed on the way, where phases cancel; or nothing.
+    struct Channel {
+        const T* weight = nullptr;
+        T* out = nullptr;
+        T scale = 0, sign = 0;
+
+        Channel(const SpectralExchangeArgs<T>& args, int64_t o, int64_t at) {
+            if (args.weight == nullptr) {
+                return;
+            }
+            const double* p = args.grid.period;
+            weight = args.weight + 2 * o * args.grid.modes[2];
+            out = args.items_out + 2 * at;
+            scale = static_cast<T>(1 / (p[0] * p[1] * p[2]));
+            sign = args.conjugate ? -scale : scale;
+        }
+
+        struct Product {
+            Vector<T> re, im;
+            T* out;
+            template <bool full>
+            void store_product(Vector<T> z, int64_t at, int count) const {
+                if (out != nullptr) {
+                    store_lanes<full>(out + at, z * re + swap_pairs<T>(z) * im, count);
+                }
+            }
+        };
+        template <bool full>
+        Product at(int64_t first, int count) const {
+            if (weight == nullptr) {
+                return {Vector<T>{}, Vector<T>{}, nullptr};
+            }
+            const Vector<T> w = load_lanes<full>(weight + first, count);
+            return {
+                scale * first_of_pairs<T>(w),
+                sign * alternating_signs<T>() * second_of_pairs<T>(w),
+                out
+            };
+        }
+    };
+
     /// Calls body(full, k, modes, r, rows) for squares of wavenumbers and rows.
     template <typename Body>
     void for_squares(int64_t first, int64_t stop, Body&& body) const {
@@ -141,14 +182,20 @@ class Exchange {
     void collect(int64_t o, int64_t at, int64_t first, int64_t stop, const Factors<T>& f) const {
         T* to = args_.spectrum_out + 2 * o * args_.grid.modes[2] * args_.rows;
         const T* from = args_.items + 2 * at;
-        if (call_few([&](auto rows) { collect_few<decltype(rows)::value>(from, f, to); })) {
+        const Channel channel(args_, o, at);
+        if (call_few([&](auto rows) {
+                collect_few<decltype(rows)::value>(from, f, channel, to);
+            })) {
             return;
         }
         for_squares(first, stop, [&](auto full, int64_t k, int modes, int64_t r, int rows) {
             Vector<T> square[side] = {};
+            const auto mixed = channel.template at<decltype(full)::value>(2 * k, 2 * modes);
             for (int i = 0; i < rows; ++i) {
-                const T* line = from + 2 * (r + i) * item_;
-                square[i] = times(load_lanes<full>(line + 2 * k, 2 * modes), f, k);
+                const int64_t line = 2 * ((r + i) * item_ + k);
+                const Vector<T> z = load_lanes<full>(from + line, 2 * modes);
+                square[i] = times(z, f, k);
+                mixed.template store_product<decltype(full)::value>(z, line, 2 * modes);
             }
             transpose<2, T>(square);
             for (int i = 0; i < modes; ++i) {
@@ -197,12 +244,16 @@ class Exchange {
         return static_cast<int>(smaller<int64_t>(width<T>, larger<int64_t>(count, 0)));
     }
     template <int rows>
-    void collect_few(const T* from, const Factors<T>& f, T* to) const {
+    void collect_few(const T* from, const Factors<T>& f, const Channel& channel, T* to) const {
         for (int64_t at = 0; at < 2 * args_.grid.modes[2]; at += width<T>) {
+            const int count = left<1>(at, 0);
+            const auto mixed = channel.template at<false>(at, count);
             Vector<T> lines[rows];
             for (int r = 0; r < rows; ++r) {
-                lines[r] =
-                    times(load_partial(from + 2 * r * item_ + at, left<1>(at, 0)), f, at / 2);
+                const int64_t line = 2 * r * item_ + at;
+                const Vector<T> z = load_partial(from + line, count);
+                lines[r] = times(z, f, at / 2);
+                mixed.template store_product<false>(z, line, count);
             }
             interleave_all<2, T>(lines);
             for (int r = 0; r < rows; ++r) {
