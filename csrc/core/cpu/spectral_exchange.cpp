@@ -163,18 +163,26 @@ class Exchange {
         }
     };
 
-    /// Calls body(full, k, modes, r, rows) for squares of wavenumbers and rows.
+    /// Calls body(full, k, modes, r, rows) for squares of wavenumbers and rows. Lines may lie a
+    /// multiple of the pages apart, where caches hold few of them: runs of one square's rows.
     template <typename Body>
     void for_squares(int64_t first, int64_t stop, Body&& body) const {
         const int64_t modes = args_.grid.modes[2];
-        for (int64_t k = 0; k < modes; k += side) {
+        const auto square = [&](int64_t k, int64_t r) {
             const auto wavenumbers = static_cast<int>(smaller<int64_t>(side, modes - k));
+            const auto rows = static_cast<int>(smaller<int64_t>(side, stop - r));
+            if (wavenumbers == side && rows == side) {
+                body(std::true_type{}, k, side, r, side);
+            } else {
+                body(std::false_type{}, k, wavenumbers, r, rows);
+            }
+        };
+        constexpr int64_t run = 64;
+        for (int64_t begin = 0; begin < modes; begin += run) {
+            const int64_t end = smaller(begin + run, modes);
             for (int64_t r = first; r < stop; r += side) {
-                const auto rows = static_cast<int>(smaller<int64_t>(side, stop - r));
-                if (wavenumbers == side && rows == side) {
-                    body(std::true_type{}, k, side, r, side);
-                } else {
-                    body(std::false_type{}, k, wavenumbers, r, rows);
+                for (int64_t k = begin; k < end; k += side) {
+                    square(k, r);
                 }
             }
         }
