@@ -59,7 +59,8 @@ def spectral_conv(
         argument.
         Conservation: the mean over a full period is mapped by ``W_0`` alone.
         Determinism: the same bits for any number of threads; the output and the gradient of ``x``
-        do not depend on how the batch is split.
+        do not depend on how the batch is split. The exception: one item of one channel on several
+        axes with so many modes that PyTorch transforms them, in another order than several items.
         Cost: about ``N m`` to ``2 N m`` operations per line and transform; half a ``N m`` on a
         single axis whose period is a multiple of 16. Kept for the backward pass: the truncated
         spectrum, ``2 M / N`` of ``x``, and the weight.
