@@ -54,6 +54,11 @@ function(physcon_add_core)
         PRIVATE "${PROJECT_SOURCE_DIR}/csrc" "${PROJECT_SOURCE_DIR}/csrc/core"
     )
 
+    # Its products of complex numbers must round alike in whole and in partial vectors.
+    set_source_files_properties(
+        "${PROJECT_SOURCE_DIR}/csrc/core/cpu/spectral_exchange.cpp"
+        PROPERTIES COMPILE_OPTIONS -ffp-contract=off
+    )
     foreach(isa IN LISTS PHYSCON_ISA_LIST)
         string(TOUPPER ${isa} isa_upper)
         target_compile_definitions(physcon_core PRIVATE PHYSCON_HAVE_${isa_upper}=1)
