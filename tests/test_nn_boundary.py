@@ -227,6 +227,17 @@ def test_gains_follow_changes_that_autograd_does_not_count(
         assert torch.equal(layer(x, values), fresh(x, values))
 
 
+def test_layers_made_in_inference_mode_work_and_follow_their_weights() -> None:
+    x, values = torch.randn(1, 2, 16), {"left": 0.0, "right": 0.0}
+    with torch.inference_mode():
+        layer = SpectralConv(2, 2, (4,), boundary=BOTH)
+        layer(x, values)
+        layer.weight.mul_(0.5)
+        found = layer(x, values)
+        expected = px.functional.boundary_spectral_conv(x, layer.weight.clone(), BOTH, values)
+        assert torch.equal(found, expected)
+
+
 def original_fno_layer(x: Tensor, *weights: Tensor) -> Tensor:
     """Blocks of non-negative and negative wavenumbers, as the first programs stored them."""
     dims = x.ndim - 2

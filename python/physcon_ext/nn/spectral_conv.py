@@ -267,6 +267,8 @@ class SpectralConv(nn.Module):
         transformed = torch._C._are_functorch_transforms_active()
         if recorded or transformed or torch.compiler.is_compiling():
             return make()
+        if self.weight.is_inference() and not self.weight.is_cpu:
+            return make()  # nothing tells of changes
         return self._gains.get(self.weight, tuple(sizes), make)
 
     def extra_repr(self) -> str:
@@ -319,7 +321,8 @@ class _GainCache:
         self._entry: tuple[weakref.ref[Tensor] | None, tuple[Any, ...], _Found] = (None, (), {})
 
     def get(self, weight: Tensor, sizes: tuple[int, ...], make: Any) -> list[Tensor | None]:
-        state = (weight._version, weight.data_ptr(), weight.dtype, weight.device, _bits(weight))
+        version = 0 if weight.is_inference() else weight._version
+        state = (version, weight.data_ptr(), weight.dtype, weight.device, _bits(weight))
         owner, known, found = self._entry  # in one piece: threads may share the layer
         if owner is None or owner() is not weight or known != state:
             found = {}
