@@ -58,7 +58,7 @@ class SpectralConv(nn.Module):
         length: As in `BoundaryLayer`, for ``"smooth"``.
         learn_length: As in `BoundaryLayer`, for ``"smooth"``.
         corner: As in `boundary.enforce`.
-        dtype: Of the weights, float32 or float64.
+        dtype: Of the weights; bfloat16 and float16 are computed in float32.
         device: Of the weights.
 
     Attributes:
@@ -113,11 +113,8 @@ class SpectralConv(nn.Module):
                 f"{_WHO}: expected correction to be one of {get_args(Correction)}, "
                 f"got {correction!r}"
             )
-        if (dtype or torch.get_default_dtype()) not in (torch.float32, torch.float64):
-            raise TypeError(
-                f"{_WHO}: expected dtype to be float32 or float64, got {dtype}; use torch.autocast "
-                f"for reduced precision"
-            )
+        if not (dtype or torch.get_default_dtype()).is_floating_point:
+            raise TypeError(f"{_WHO}: expected dtype to be a floating-point type, got {dtype}")
         check_period(period, len(modes), who=_WHO)
         functional.check_elimination(ridge, target, pivot, _WHO)
         if boundary is not None:
@@ -347,9 +344,10 @@ def _bits(weight: Tensor) -> int:
     plain = weight.detach()
     if type(plain) is not Tensor or plain.device.type != "cpu":
         return 0
+    # A complex number at a time where memory allows.
     aligned = plain.is_contiguous() and plain.storage_offset() % 2 == 0
-    wide = aligned or plain.dtype == torch.float64
-    return int(plain.view(torch.int64 if wide else torch.int32).sum())
+    size = plain.element_size() * (2 if aligned else 1)
+    return int(plain.view({2: torch.int16, 4: torch.int32}.get(size, torch.int64)).sum())
 
 
 def _convert_weights(
