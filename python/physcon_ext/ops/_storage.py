@@ -19,7 +19,7 @@ _R = TypeVar("_R")
 
 
 def stored(
-    op: str, by_kernel: Callable[..., bool] | None = None
+    op: str, by_kernel: Callable[..., bool] | None = None, *, always: bool = False
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Let a function of float32 tensors take its first argument in bfloat16 or float16 as well.
 
@@ -32,6 +32,7 @@ def stored(
         op: Name for the message.
         by_kernel: Whether a call with these arguments has a CUDA kernel that reads and writes the
             storage type itself, with the same bits; it then gets the arguments as they are.
+        always: Do so inside ``torch.autocast`` too, whose rules the function does not follow.
 
     Raises:
         TypeError: From the function made, if bfloat16 and float16 come together.
@@ -44,7 +45,9 @@ def stored(
         def call(*arguments: _P.args, **named: _P.kwargs) -> _R:
             first = arguments[0] if arguments else named.get(name)
             dtype = getattr(first, "dtype", None)
-            if not isinstance(first, Tensor) or dtype not in LOW_PRECISION or _autocast(first):
+            if not isinstance(first, Tensor) or dtype not in LOW_PRECISION:
+                return function(*arguments, **named)
+            if not always and _autocast(first):
                 return function(*arguments, **named)
             if by_kernel is not None and first.is_cuda and by_kernel(*arguments, **named):
                 return function(*arguments, **named)

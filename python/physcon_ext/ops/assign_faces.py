@@ -23,7 +23,7 @@ _BACKWARD_OP = torch.ops.physcon.assign_faces_backward.default
 Tensors = tuple[Tensor, ...]
 
 
-@stored(_NAME)
+@stored(_NAME, always=True)
 def assign_faces(
     u: Tensor, values: Sequence[Tensor | None], stencils: Sequence[Tensor | None]
 ) -> Tensor:
