@@ -8,13 +8,27 @@ imported where it is used: the command itself must start without it.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 
 Tensors = tuple[Any, ...]
 Grid = tuple[int, ...]
+
+
+@contextmanager
+def spectral_launches(choice: str) -> Iterator[None]:
+    """Convolutions on a line in ``one`` launch, in ``several``, or by the rule: ``auto``."""
+    name = "PHYSCON_SPECTRAL_LAUNCHES"
+    before = os.environ.get(name, "")
+    os.environ[name] = choice
+    try:
+        yield
+    finally:
+        os.environ[name] = before
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,7 @@ class Case:
         batched: Size of the first axis of every argument, or None where the batch is not permuted.
         shared: Positions of arguments without that axis.
         capturable: Whether a CUDA graph may hold the call.
+        launches: Of convolutions on a line, as `spectral_launches` takes it.
     """
 
     op: str
@@ -38,17 +53,20 @@ class Case:
     batched: int | None = None
     shared: tuple[int, ...] = ()
     capturable: bool = True
+    launches: str = "auto"
 
     def run(self) -> Tensors:
         """Results, and gradients of their sums with respect to what asks for one."""
         import torch
 
-        results = self.function(*self.arguments)
-        leaves = [a for a in self.arguments if isinstance(a, torch.Tensor) and a.requires_grad]
-        if not leaves:
-            return results
-        used = [r for r in results if r.requires_grad]
-        return (*results, *torch.autograd.grad(used, leaves, [torch.ones_like(r) for r in used]))
+        with spectral_launches(self.launches):
+            results = self.function(*self.arguments)
+            leaves = [a for a in self.arguments if isinstance(a, torch.Tensor) and a.requires_grad]
+            if not leaves:
+                return results
+            used = [r for r in results if r.requires_grad]
+            ones = [torch.ones_like(r) for r in used]
+            return (*results, *torch.autograd.grad(used, leaves, ones))
 
     def permuted(self, order: Any) -> Case:
         """The same problem with its items in another order."""
@@ -320,7 +338,8 @@ def small(dtype: Any) -> Iterator[Case]:
             leaves = tuple(
                 t.detach().requires_grad_() if i in wanted else t for i, t in enumerate(given)
             )
-            yield Case(name, function, leaves, sizes)
+            for launches in ("one", "several") if len(sizes) == 1 else ("auto",):
+                yield Case(name, function, leaves, sizes, launches=launches)
     for rows, n in ((1, 67), (1, 1500), (7, 19), (70, 70)):
         yield from laws(3, rows, n)
     for n in (10, 102):  # the exchange in shared memory, and beyond it
@@ -343,9 +362,10 @@ def repeated(dtype: Any) -> Iterator[Case]:
     for name, function in (*CONVOLUTIONS, ("fno_block", _block)):
         fields = _convolution_arguments(20, (64, 64), (1024,), (16,), dtype)
         kept: dict[str, Any] = dict(shape=(20, 64, 1024, 16), batched=20, shared=(1, 2, 4))
-        yield Case(name, function, fields, **kept)
         leaves = tuple(t.detach().requires_grad_() if i < 2 else t for i, t in enumerate(fields))
-        yield Case(name, function, leaves, (20, 64, 1024, 16))
+        for launches in ("one", "several"):
+            yield Case(name, function, fields, **kept, launches=launches)
+            yield Case(name, function, leaves, (20, 64, 1024, 16), launches=launches)
     for batch, n in ((3000, 201), (20, 50_000)):
         for name, function in BANDED:
             bands = _banded_arguments(batch, n, dtype)

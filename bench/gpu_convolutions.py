@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.gpu_cases import Benchmark, Tensors
+from bench.gpu_cases import Benchmark, Tensors, spectral_launches
 
 
 Size = tuple[int, ...]
@@ -35,6 +35,16 @@ def _pass(call: Function, direction: str) -> Function:
         leaves = [a.detach().requires_grad_() for a in arguments[:2]]
         results = call(*leaves, *arguments[2:])
         return torch.autograd.grad(results, leaves, [torch.ones_like(r) for r in results])
+
+    return run
+
+
+def _in_several(call: Function) -> Function:
+    """The same in a launch for every stage."""
+
+    def run(*arguments: Any) -> Tensors:
+        with spectral_launches("several"):
+            return call(*arguments)
 
     return run
 
@@ -145,6 +155,8 @@ def _rows(
         once = direction == "forward"
         calls = {name: _pass(call, direction) for name, call in baselines.items()}
         exact = calls.get("published", calls["torch"])
+        if len(shape) == 4:  # batch, channels, points and modes of a line
+            calls["several"] = _in_several(_pass(ours, direction))
         yield Benchmark(
             *(op, shape, direction, make, _pass(ours, direction), calls),
             {name: bar if once else 0.8 * bar for name, bar in bars.items()},

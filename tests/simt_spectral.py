@@ -50,6 +50,7 @@ class Call:
         arguments: Its arguments, tensors on the CPU.
         multiprocessors: Of the device; more of them split the sums of a line.
         major: Of the compute capability; blocks form clusters from 9 on.
+        launches: Of a convolution on a line: by the rule, one where possible, or several.
         seed: Order of blocks and threads.
         skip: The barrier that every thread leaves out, -1 for none.
     """
@@ -58,6 +59,7 @@ class Call:
     arguments: tuple[Any, ...]
     multiprocessors: int = 4
     major: int = 9
+    launches: str = "several"
     seed: int = 0
     skip: int = -1
 
@@ -129,8 +131,9 @@ def _encode(call: Call) -> simt.Encoded:
         )
     one = (1,) * (3 - d)
     header = struct.pack(
-        "<17q3d36q",
+        "<18q3d36q",
         *(OPS[call.op], dtype == double, call.seed, call.skip, call.multiprocessors, call.major),
+        ("automatic", "one", "several").index(call.launches),
         *(d, math.prod(s.batch), *s.channels, activated),
         *(*one, *s.size, *one, *s.modes),
         *(*one, *s.period),

@@ -20,12 +20,14 @@ SLACK = 16
 # Sums in double precision, by kernel name: the arithmetic must be there, and fused.
 DOUBLE_PRECISION = (
     r"condition_(partial|marginal|disjoint|banded)_kernel|adjoint_(partial_)?kernel|"
-    r"banded_product_kernel|cavity_kernel"
+    r"banded_product_kernel|cavity_kernel|sm_90 \w*spectral_cluster_kernel"
 )
 # Kernels that copy asynchronously or use matrix instructions, by name. No other may: a matrix
 # instruction that nobody asked for would round operands.
 ASYNCHRONOUS: tuple[str, ...] = ()
 MATRIX: tuple[str, ...] = ()
+# Kernels whose blocks wait for each other, where the architecture has clusters.
+CLUSTERS = ("boundary_line_kernel", "boundary_line_adjoint_kernel", "spectral_cluster_kernel")
 
 
 def test_the_report_of_the_compiler_is_read() -> None:
@@ -80,3 +82,6 @@ def test_the_machine_code_is_the_intended_one() -> None:
         assert (copies > 0) == any(k in name for k in ASYNCHRONOUS), name
         products = sum(families[i] for i in ("HMMA", "DMMA", "IMMA", "HGMMA", "QGMMA"))
         assert (products > 0) == any(k in name for k in MATRIX), name
+        waits = families["UCGABAR_ARV"]
+        clustered = name.startswith("sm_90") and any(k in name for k in CLUSTERS)
+        assert (waits > 0) == clustered, name

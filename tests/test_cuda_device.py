@@ -203,11 +203,15 @@ def with_gradients(call: Call, leaves: list[Tensor], upstream: Tensor) -> list[T
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("launches", ["one", "several"])
 @pytest.mark.parametrize("grid", FIELDS, ids=FIELD_IDS)
 @pytest.mark.parametrize("op", CONVOLUTIONS)
 def test_convolutions_and_their_gradients_equal_those_of_the_cpu(
-    op: str, grid: Any, dtype: torch.dtype
+    op: str, grid: Any, launches: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if launches == "one" and (len(grid[0]) > 1 or op == "assign_faces"):
+        pytest.skip("not a convolution on a line")
+    monkeypatch.setenv("PHYSCON_SPECTRAL_LAUNCHES", launches)
     compare_with_cpu(op, grid, dtype)
 
 

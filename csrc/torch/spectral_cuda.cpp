@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "torch/spectral_cuda.hpp"
 
+#include <cstdlib>
 #include <list>
 #include <mutex>
+#include <string>
 
 namespace physcon::binding {
 namespace {
@@ -55,11 +57,28 @@ Tensor tables_of(const SpectralCall& call, const Tensor& like, const CudaCall& d
     return memory;
 }
 
+/// What PHYSCON_SPECTRAL_LAUNCHES asks for.
+cuda::Launches wanted_launches() {
+    const char* forced = std::getenv("PHYSCON_SPECTRAL_LAUNCHES");
+    const std::string wanted = forced == nullptr || *forced == 0 ? "auto" : forced;
+    STD_TORCH_CHECK(
+        wanted == "auto" || wanted == "one" || wanted == "several",
+        "physcon::spectral_conv: expected the environment variable PHYSCON_SPECTRAL_LAUNCHES to be "
+        "auto, one or several, got ",
+        wanted
+    );
+    return wanted == "one"       ? cuda::Launches::one
+           : wanted == "several" ? cuda::Launches::several
+                                 : cuda::Launches::automatic;
+}
+
 }  // namespace
 
 template <typename T>
 SpectralCudaCall<T>::SpectralCudaCall(const SpectralCall& call, const Tensor& like)
-    : device_(call.op, like), tables_(tables_of<T>(call, like, device_)) {}
+    : device_(call.op, like),
+      tables_(tables_of<T>(call, like, device_)),
+      launches_(wanted_launches()) {}
 
 template class SpectralCudaCall<float>;
 template class SpectralCudaCall<double>;

@@ -22,14 +22,15 @@ class SpectralCudaCall {
         const char* (*launch)(const Args&, const cuda::Device&, void*),
         const Args& args
     ) {
-        device_.check(
-            launch(args, device_.device(), device_.workspace(workspace(args, device_.device())))
-        );
+        cuda::Device device = device_.device();
+        device.launches = launches_;
+        device_.check(launch(args, device, device_.workspace(workspace(args, device))));
     }
 
   private:
     CudaCall device_;
     Tensor tables_;
+    cuda::Launches launches_;
 };
 
 }  // namespace physcon::binding

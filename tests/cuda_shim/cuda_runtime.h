@@ -44,7 +44,8 @@ enum cudaDeviceAttr {
     cudaDevAttrMultiProcessorCount,
     cudaDevAttrComputeCapabilityMajor,
     cudaDevAttrComputeCapabilityMinor,
-    cudaDevAttrMaxSharedMemoryPerBlockOptin
+    cudaDevAttrMaxSharedMemoryPerBlockOptin,
+    cudaDevAttrMaxSharedMemoryPerMultiprocessor
 };
 
 enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone = 0 };
@@ -76,6 +77,8 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 namespace simt {
 
 double* shared_memory();
+/// The same place in the shared memory of another block of the cluster.
+void* shared_of_block(void* mine, int rank);
 /// Waits for every thread of the cluster, of the block, or of the warp.
 void cluster_barrier();
 void block_barrier();
@@ -166,5 +169,9 @@ cudaError_t cudaLaunchKernelEx(
 
 namespace physcon::cuda {
 using simt::cluster_barrier;
+inline void leave_cluster() {
+    simt::cluster_barrier();
+}
 using simt::shared_memory;
+using simt::shared_of_block;
 }  // namespace physcon::cuda

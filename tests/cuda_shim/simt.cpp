@@ -57,6 +57,13 @@ std::unique_ptr<char[]> new_shared(std::size_t bytes) {
     std::memset(memory.get(), 0xff, bytes);  // NaN as a number, -1 as an index
     return memory;
 }
+/// Where block `rank` has what block `self` has at `mine`.
+void* other_memory(
+    const std::vector<std::unique_ptr<char[]>>& memories, std::size_t self, void* mine, int rank
+) {
+    return memories[static_cast<std::size_t>(rank)].get() +
+           (static_cast<char*>(mine) - memories[self].get());
+}
 /// Blocks of a cluster, 0 for a launch that no device would accept.
 unsigned cluster_size(const cudaLaunchConfig_t& config) {
     unsigned size = 1;
@@ -207,6 +214,37 @@ std::size_t block_begin(std::size_t thread) {
     return thread / blockDim.x * blockDim.x;
 }
 
+/// The shared memory of a block is gone when all its threads have finished.
+void leave(std::size_t block) {
+    const auto begin = fibers.begin() + static_cast<std::ptrdiff_t>(block * blockDim.x);
+    if (std::all_of(begin, begin + blockDim.x, [](const Fiber& fiber) {
+            return fiber.wait == Wait::finished;
+        })) {
+        memories[block].reset();
+    }
+}
+
+/// The block that begins with this thread goes on; false if it waits for others or has finished.
+bool advance(std::size_t begin, std::mt19937_64& random) {
+    const std::size_t end = begin + blockDim.x;
+    std::vector<std::size_t> ready;
+    for (std::size_t i = begin; i < end; ++i) {
+        if (fibers[i].wait == Wait::none) {
+            ready.push_back(i);
+        }
+    }
+    // All that can run do so before anything is released, in random order.
+    std::shuffle(ready.begin(), ready.end(), random);
+    for (const std::size_t i : ready) {
+        resume(fibers[i]);
+        leave(i / blockDim.x);
+        const std::size_t first = i / warp_size * warp_size;
+        // A whole warp that waits may overtake the others.
+        release(first, std::min<std::size_t>(first + warp_size, end), Wait::warp);
+    }
+    return !ready.empty() || release(begin, end, Wait::block);
+}
+
 void run_cluster(std::mt19937_64& random) {
     const std::size_t count = fibers.size();
     for (Fiber& fiber : fibers) {
@@ -218,33 +256,15 @@ void run_cluster(std::mt19937_64& random) {
         fiber.passed = 0;
         makecontext(&fiber.context, enter, 0);
     }
-    std::vector<std::size_t> ready;
-    while (true) {
-        ready.clear();
-        std::size_t finished = 0;
-        for (std::size_t i = 0; i < count; ++i) {
-            finished += fibers[i].wait == Wait::finished;
-            if (fibers[i].wait == Wait::none) {
-                ready.push_back(i);
-            }
-        }
-        if (finished == count) {
-            return;
-        }
-        if (!ready.empty()) {
-            // All that can run do so before anything is released, in random order.
-            std::shuffle(ready.begin(), ready.end(), random);
-            for (const std::size_t i : ready) {
-                resume(fibers[i]);
-                const std::size_t first = i / warp_size * warp_size;
-                // A whole warp that waits may overtake the others.
-                release(first, std::min<std::size_t>(first + warp_size, count), Wait::warp);
-            }
-            continue;
-        }
+    std::vector<std::size_t> blocks(count / blockDim.x);
+    std::iota(blocks.begin(), blocks.end(), std::size_t{0});
+    const auto has_finished = [](const Fiber& fiber) { return fiber.wait == Wait::finished; };
+    while (!std::all_of(fibers.begin(), fibers.end(), has_finished)) {
+        // One block at a time: a block may run far ahead of the others.
         bool any = false;
-        for (std::size_t begin = 0; begin < count; begin += blockDim.x) {
-            any = release(begin, begin + blockDim.x, Wait::block) || any;
+        std::shuffle(blocks.begin(), blocks.end(), random);
+        for (std::size_t i = 0; i < blocks.size() && !any; ++i) {
+            any = advance(blocks[i] * blockDim.x, random);
         }
         if (!any && !release(0, count, Wait::cluster)) {
             std::string waiting;
@@ -266,6 +286,9 @@ void run_cluster(std::mt19937_64& random) {
 
 double* shared_memory() {
     return reinterpret_cast<double*>(memories[running->thread / blockDim.x].get());
+}
+void* shared_of_block(void* mine, int rank) {
+    return other_memory(memories, running->thread / blockDim.x, mine, rank);
 }
 void barrier(Wait kind) {
     if (running->passed++ != current_options.skip) {
@@ -399,6 +422,9 @@ void wait_for_warp() {
 double* shared_memory() {
     return reinterpret_cast<double*>(memories[self / blockDim.x].get());
 }
+void* shared_of_block(void* mine, int rank) {
+    return other_memory(memories, self / blockDim.x, mine, rank);
+}
 void cluster_barrier() {
     if (passed++ != current_options.skip) {
         wait_for_cluster();
@@ -509,9 +535,21 @@ cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
     return fits ? cudaSuccess : cudaErrorInvalidValue;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-    *value = attribute == cudaDevAttrMultiProcessorCount      ? 4
-             : attribute == cudaDevAttrComputeCapabilityMajor ? simt::options().major
-             : attribute == cudaDevAttrComputeCapabilityMinor ? 0
-                                                              : simt::most_shared;
+    switch (attribute) {
+        case cudaDevAttrMultiProcessorCount:
+            *value = 4;
+            break;
+        case cudaDevAttrComputeCapabilityMajor:
+            *value = simt::options().major;
+            break;
+        case cudaDevAttrComputeCapabilityMinor:
+            *value = 0;
+            break;
+        case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+            *value = static_cast<int>(simt::most_shared);
+            break;
+        default:
+            *value = static_cast<int>(simt::most_shared + 1024);
+    }
     return cudaSuccess;
 }

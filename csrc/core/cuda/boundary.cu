@@ -3,6 +3,7 @@
 // and what a Fourier layer adds in the last.
 #include "boundary_line.cuh"
 #include "boundary_plan.cuh"
+#include "spectral_cluster_plan.cuh"
 
 namespace physcon::cuda {
 namespace {
@@ -31,14 +32,41 @@ void run_line(void (*kernel)(LineCall<T>), const LineCall<T>& c, Queue& queue) {
     run_clusters(queue, kernel, clusters, c.parts, line_threads(larger(c.in, c.out)), shared, c);
 }
 
+template <typename T, typename Args>
+void set_gain(const Args& a, int64_t answers, ClusterCall<T>& pass) {
+    pass.gain = a.gains.data[2];
+    pass.answers = static_cast<int>(answers);
+    pass.gain_parts = a.gains.parts[2];
+}
+
 template <typename T>
 void forward_line(
     const BoundarySpectralConvArgs<T>& a,
+    const Device& device,
     Queue& queue,
     Arena& arena,
     const PointwiseArgs<T>* layer = nullptr
 ) {
     const Tables<T> tables = find_tables(a.grid, a.tables);
+    ClusterCall<T> pass = cluster_call(a, tables, a.in, a.out);
+    set_gain(a, 2 * a.in, pass);
+    pass.rule = layer == nullptr ? a.rule[2] : layer->rule[2];
+    if (layer != nullptr) {
+        pass.skip = layer->skip;
+        pass.bias = layer->bias;
+        pass.activated = layer->activated;
+        pass.field = layer->field == layer->output ? nullptr : layer->field;
+    }
+    if (takes_one_launch(device, pass)) {
+        pass.x = a.x;
+        pass.spectrum = reinterpret_cast<Pair<T>*>(a.spectrum_out);
+        pass.record = a.shifts_out;
+        pass.y = a.y_out;
+        if (!arena.measures()) {
+            run_clusters<T, false>(pass, queue);
+        }
+        return;
+    }
     auto analysis = analysis_of(a, tables, a.in);
     analysis.values = a.x;
     analysis.out = reinterpret_cast<Pair<T>*>(a.spectrum_out);
@@ -62,7 +90,7 @@ void forward_line(
     synthesis.spectrum = call.output;
     synthesis.out = a.y_out;
     synthesis.layer = layer;
-    const FaceRule<T>& rule = layer == nullptr ? a.rule[2] : layer->rule[2];
+    const FaceRule<T>& rule = pass.rule;
     const bool fused = fuses_faces(a.grid, rule.width);
     if (fused) {
         synthesis.rule[2] = rule;
@@ -93,7 +121,9 @@ void gradients(const MixCall<T>& call, const LineCall<T>& c, double* gain_out, Q
 }
 
 template <typename T>
-void backward_line(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, Arena& arena) {
+void backward_line(
+    const BoundarySpectralConvBackwardArgs<T>& a, const Device& device, Queue& queue, Arena& arena
+) {
     const Tables<T> tables = find_tables(a.grid, a.tables);
     MixCall<T> call = mixing<T>(a);
     const int64_t numbers = call.modes * a.batch;
@@ -103,16 +133,31 @@ void backward_line(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, A
     analysis.out = arena.take<Pair<T>>(numbers * a.out);
     analysis.rule[2] = a.rule[2];
     analysis.face_gradient[2] = a.face_gradient[2].values;
-    call.upstream = analyse(analysis, queue, arena);
+    ClusterCall<T> pass = cluster_call(a, tables, a.out, a.in);
+    set_gain(a, 2 * (a.in + a.out), pass);
+    pass.rule = a.rule[2];
+    const bool at_once = a.x_out != nullptr && takes_one_launch(device, pass);
+    pass.face_gradient = analysis.face_gradient[2];
+    pass.x = a.grad;
+    pass.spectrum = analysis.out;
+    pass.y = a.x_out;
+    call.upstream.data = analysis.out;
+    if (!at_once) {
+        call.upstream = analyse(analysis, queue, arena);
+    }
+    const bool pulls = a.x_out != nullptr && !at_once;
     call.input.data = reinterpret_cast<const Pair<T>*>(a.spectrum);
-    call.input_gradient = arena.take<Pair<T>>(a.x_out == nullptr ? 0 : numbers * a.in);
+    call.input_gradient = arena.take<Pair<T>>(pulls ? numbers * a.in : 0);
     call.weight_gradient = reinterpret_cast<Pair<T>*>(a.weight_out);
     auto synthesis = synthesis_of(a, tables, a.in);
     if (a.gains.data[2] == nullptr) {
-        if (a.x_out == nullptr) {
+        if (!pulls) {
             call.input_gradient = nullptr;
         }
         if (!arena.measures()) {
+            if (at_once) {
+                run_clusters<T, true>(pass, queue);
+            }
             mix_adjoint(call, queue);
         }
     } else {
@@ -120,11 +165,11 @@ void backward_line(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, A
         c.given = call.upstream;
         c.given_out = analysis.out;
         c.mixed = a.x_out == nullptr ? arena.take<Pair<T>>(numbers * a.in) : call.input_gradient;
-        c.corrected = arena.take<Pair<T>>(numbers * a.out);
-        c.record = arena.take<double>(a.batch * c.length());
-        c.seen = a.shifts;
+        c.corrected = pass.corrected = arena.take<Pair<T>>(numbers * a.out);
+        c.record = pass.record = arena.take<double>(a.batch * c.length());
+        c.seen = pass.seen = a.shifts;
         if (a.weight_out != nullptr) {
-            c.shift = arena.take<Pair<T>>(numbers * a.in);
+            c.shift = pass.shift = arena.take<Pair<T>>(numbers * a.in);
         }
         call.upstream = {c.corrected, 0, 1};
         call.input_gradient = nullptr;
@@ -132,14 +177,18 @@ void backward_line(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, A
         call.more_input = c.shift;
         call.more_upstream = analysis.out;
         if (!arena.measures()) {
-            run_line(boundary_line_adjoint_kernel<T>, c, queue);
+            if (at_once) {
+                run_clusters<T, true>(pass, queue);
+            } else {
+                run_line(boundary_line_adjoint_kernel<T>, c, queue);
+            }
             gradients(call, c, a.gain_out[2], queue);
         }
         synthesis.ends = c.record;
         synthesis.ends_length = c.length();
         call.input_gradient = c.mixed;
     }
-    if (a.x_out != nullptr) {
+    if (pulls) {
         synthesis.spectrum = call.input_gradient;
         synthesis.out = a.x_out;
         synthesise(synthesis, queue, arena);
@@ -153,7 +202,7 @@ template <typename T>
 const char* forward(const BoundarySpectralConvArgs<T>& a, const Device& device, Arena& arena) {
     Queue queue(device.stream, device.multiprocessors);
     if (a.grid.axes == 1) {
-        forward_line(a, queue, arena);
+        forward_line(a, device, queue, arena);
     } else {
         forward_grid(a, queue, arena);
     }
@@ -165,7 +214,7 @@ const char* backward(
 ) {
     Queue queue(device.stream, device.multiprocessors);
     if (a.grid.axes == 1) {
-        backward_line(a, queue, arena);
+        backward_line(a, device, queue, arena);
     } else {
         backward_grid(a, queue, arena);
     }
@@ -212,14 +261,14 @@ template <typename T>
 std::size_t fno_line_workspace(const FnoLineArgs<T>& args, const Device& device) {
     Arena arena(nullptr);
     Queue queue(device.stream, device.multiprocessors);
-    forward_line(args.convolution, queue, arena, &args.layer);
+    forward_line(args.convolution, device, queue, arena, &args.layer);
     return arena.used();
 }
 template <typename T>
 const char* fno_line(const FnoLineArgs<T>& args, const Device& device, void* workspace) {
     Arena arena(workspace);
     Queue queue(device.stream, device.multiprocessors);
-    forward_line(args.convolution, queue, arena, &args.layer);
+    forward_line(args.convolution, device, queue, arena, &args.layer);
     return queue.result();
 }
 

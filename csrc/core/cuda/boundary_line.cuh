@@ -87,13 +87,6 @@ __device__ void sliced_sums(
     }
 }
 
-template <typename T>
-__device__ inline Pair<T>& operator+=(Pair<T>& a, const Pair<T>& b) {
-    a.re += b.re;
-    a.im += b.im;
-    return a;
-}
-
 /// Shared memory: sums, then the rows of one mode.
 template <typename T>
 __host__ __device__ constexpr std::size_t line_sum_bytes() {

@@ -14,6 +14,22 @@ __device__ inline void cluster_barrier() {
     __cluster_barrier_wait();
 #endif
 }
+/// Waits for all threads of the cluster, but for nothing that they wrote.
+__device__ inline void leave_cluster() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    __cluster_barrier_arrive_relaxed();
+    __cluster_barrier_wait();
+#endif
+}
+/// The same place in the shared memory of another block of the cluster.
+__device__ inline void* shared_of_block(void* mine, int rank) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    return __cluster_map_shared_rank(mine, static_cast<unsigned>(rank));
+#else
+    (void)rank;
+    return mine;
+#endif
+}
 #endif
 
 /// `parts` blocks in a row.
@@ -27,6 +43,17 @@ struct Cluster {
         } else {
             cluster_barrier();
         }
+    }
+    /// Before a block ends whose shared memory others may still read.
+    __device__ void leave() const {
+        if (parts > 1) {
+            leave_cluster();
+        }
+    }
+    /// What the block `other` has in its shared memory where this one has `mine`.
+    template <typename V>
+    __device__ const V& of(const V& mine, int other) const {
+        return *static_cast<const V*>(shared_of_block(const_cast<V*>(&mine), other));
     }
 };
 

@@ -27,10 +27,15 @@ struct KernelRecord {
 /// The one table that decides what runs: records up to one without a name.
 const KernelRecord* kernel_records() noexcept;
 
+/// Launches of a convolution on a line: by the rule of spectral_cluster.cu, one where the kernel of
+/// that file can at all, or several.
+enum class Launches { automatic, one, several };
+
 /// Where a call runs: a cudaStream_t and the number of multiprocessors of its device.
 struct Device {
     void* stream = nullptr;
     int multiprocessors = 1;
+    Launches launches = Launches::automatic;
 };
 
 /// For diagonal priors without a covariance T may be a 16-bit type.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The convolution: analysis, mixing, synthesis; backwards the adjoints in reverse order.
+#include "spectral_cluster_plan.cuh"
 #include "spectral_entry.hpp"
 #include "spectral_plan.cuh"
 
@@ -223,6 +224,16 @@ template <typename T>
 const char* forward(const SpectralConvArgs<T>& a, const Device& device, Arena& arena) {
     Queue queue(device.stream, device.multiprocessors);
     const Tables<T> tables = find_tables(a.grid, a.tables);
+    ClusterCall<T> pass = cluster_call(a, tables, a.in, a.out);
+    if (a.grid.axes == 1 && takes_one_launch(device, pass)) {
+        pass.x = a.x;
+        pass.spectrum = reinterpret_cast<Pair<T>*>(a.spectrum_out);
+        pass.y = a.y_out;
+        if (!arena.measures()) {
+            run_clusters<T, false>(pass, queue);
+        }
+        return queue.result();
+    }
     Analysis<T> analysis;
     analysis.grid = a.grid;
     analysis.rows = a.batch * a.in;
@@ -271,6 +282,18 @@ const char* backward(const SpectralConvBackwardArgs<T>& a, const Device& device,
     analysis.weighted = true;
     analysis.values = a.grad;
     analysis.out = arena.take<Pair<T>>(call.modes * analysis.rows);
+    ClusterCall<T> pass = cluster_call(a, tables, a.out, a.in);
+    if (a.x_out != nullptr && a.grid.axes == 1 && takes_one_launch(device, pass)) {
+        pass.x = a.grad;
+        pass.spectrum = analysis.out;
+        pass.y = a.x_out;
+        call.upstream.data = analysis.out;
+        if (!arena.measures()) {
+            run_clusters<T, true>(pass, queue);
+            mix_adjoint(call, queue);
+        }
+        return queue.result();
+    }
     call.upstream = analyse(analysis, queue, arena);
     if (a.x_out != nullptr) {
         call.input_gradient = arena.take<Pair<T>>(call.modes * a.batch * a.in);

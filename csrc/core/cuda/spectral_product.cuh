@@ -15,6 +15,12 @@ template <typename T>
 struct alignas(2 * sizeof(T)) Pair {
     T re, im;
 };
+template <typename T>
+__device__ inline Pair<T>& operator+=(Pair<T>& a, const Pair<T>& b) {
+    a.re += b.re;
+    a.im += b.im;
+    return a;
+}
 
 /// What becomes of (a, b) and (c, s): the two sums.
 enum class Form {

@@ -4,7 +4,8 @@
 namespace physcon::cuda {
 
 const KernelRecord* kernel_records() noexcept {
-    // A kernel gets its revision when bench.gpu_check has passed on the architecture.
+    // A kernel gets its revision when bench.gpu_check has passed on the architecture. It runs
+    // convolutions on a line in one launch and in several: the record is for both.
     static constexpr KernelRecord records[] = {
         {"condition_diagonal", "sm_80", nullptr, 128},
         {"condition_diagonal", "sm_90", nullptr, 128},
