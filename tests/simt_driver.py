@@ -50,10 +50,17 @@ OPS = {
 }
 
 
-def build(mode: str, changed: dict[str, str] | None = None, *, driver: str = "driver.cpp") -> Path:
+def build(
+    mode: str,
+    changed: dict[str, str] | None = None,
+    *,
+    driver: str = "driver.cpp",
+    kernels: bool = True,
+) -> Path:
     """Compile the kernels, the shim and a driver; ``changed`` maps kernel files to new text.
 
-    Programs and object files are kept in ``build/`` by all that they are made of.
+    A driver may do without ``kernels`` but those it defines. Programs and object files are kept in
+    ``build/`` by all that they are made of.
     """
     if shutil.which(COMPILER) is None:
         raise RuntimeError(f"{COMPILER} not found; set CXX to a C++17 compiler with sanitizers")
@@ -61,7 +68,7 @@ def build(mode: str, changed: dict[str, str] | None = None, *, driver: str = "dr
     texts |= {p.name: p.read_text() for p in SHIM.iterdir()}
     interface = {p.name: p.read_text() for p in KERNELS.parent.glob("*.hpp")}
     texts |= interface | (changed or {})
-    units = [n for n in texts if n.endswith(".cu")] + ["simt.cpp", driver]
+    units = [n for n in texts if kernels and n.endswith(".cu")] + ["simt.cpp", driver]
     keys = {unit: _key(mode, unit, texts) for unit in units}
     folder = BUILD / f"{mode}-{_hash(repr(sorted(keys.items())))}"
     program = folder / "driver"

@@ -53,6 +53,7 @@ class Call:
         launches: Of a convolution on a line: by the rule, one where possible, or several.
         seed: Order of blocks and threads.
         skip: The barrier that every thread leaves out, -1 for none.
+        tf32: Whether transforms may round their operands.
     """
 
     op: str
@@ -62,6 +63,7 @@ class Call:
     launches: str = "several"
     seed: int = 0
     skip: int = -1
+    tf32: bool = False
 
     def seeded(self, seed: int, skip: int = -1) -> Call:
         """The same call in another order of threads, perhaps without one barrier."""
@@ -131,10 +133,10 @@ def _encode(call: Call) -> simt.Encoded:
         )
     one = (1,) * (3 - d)
     header = struct.pack(
-        "<18q3d36q",
+        "<19q3d36q",
         *(OPS[call.op], dtype == double, call.seed, call.skip, call.multiprocessors, call.major),
         ("automatic", "one", "several").index(call.launches),
-        *(d, math.prod(s.batch), *s.channels, activated),
+        *(call.tf32, d, math.prod(s.batch), *s.channels, activated),
         *(*one, *s.size, *one, *s.modes),
         *(*one, *s.period),
         *(_padded(gains, d, lambda g: (g.shape[3],), 1)),

@@ -25,7 +25,8 @@ DOUBLE_PRECISION = (
 # Kernels that copy asynchronously or use matrix instructions, by name. No other may: a matrix
 # instruction that nobody asked for would round operands.
 ASYNCHRONOUS: tuple[str, ...] = ()
-MATRIX: tuple[str, ...] = ()
+# Transforms in an arithmetic other than the first of its kind: split numbers and TF32.
+MATRIX: tuple[str, ...] = ("ArithmeticE1", "ArithmeticE2")
 # Kernels whose blocks wait for each other, where the architecture has clusters.
 CLUSTERS = ("boundary_line_kernel", "boundary_line_adjoint_kernel", "spectral_cluster_kernel")
 
@@ -82,6 +83,7 @@ def test_the_machine_code_is_the_intended_one() -> None:
         assert (copies > 0) == any(k in name for k in ASYNCHRONOUS), name
         products = sum(families[i] for i in ("HMMA", "DMMA", "IMMA", "HGMMA", "QGMMA"))
         assert (products > 0) == any(k in name for k in MATRIX), name
+        assert products == sum(n for i, n in code.items() if i.startswith("HMMA") and "TF32" in i)
         waits = families["UCGABAR_ARV"]
         clustered = name.startswith("sm_90") and any(k in name for k in CLUSTERS)
         assert (waits > 0) == clustered, name

@@ -1,11 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "torch/cuda.hpp"
 
+#include <torch/csrc/stable/library.h>
+
 // Part of CUDA builds of torch only, so a CPU build leaves it null.
 extern "C" __attribute__((weak)) AOTITorchError
 aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream);
 
 namespace physcon::binding {
+namespace {
+
+thread_local bool tf32_allowed = false;
+
+/// Whether the following calls of this thread may round operands; returns what held before.
+bool allow_tf32(bool allowed) {
+    const bool before = tf32_allowed;
+    tf32_allowed = allowed;
+    return before;
+}
+
+}  // namespace
 
 CudaCall::CudaCall(const char* op, const Tensor& like)
     : op_(op), like_(like), memory_(like), guard_(like.get_device_index()) {
@@ -17,6 +31,7 @@ CudaCall::CudaCall(const char* op, const Tensor& like)
     const int32_t index = like.get_device_index();
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(index, &device_.stream));
     device_.multiprocessors = cuda::multiprocessors(index);
+    device_.tf32 = tf32_allowed;
     STD_TORCH_CHECK(
         device_.multiprocessors > 0,
         op,
@@ -54,3 +69,7 @@ void CudaCall::check(const char* error) const {
 }
 
 }  // namespace physcon::binding
+
+STABLE_TORCH_LIBRARY_IMPL(physcon_cuda, CompositeExplicitAutograd, m) {
+    m.impl("allow_tf32", TORCH_BOX(&physcon::binding::allow_tf32));
+}

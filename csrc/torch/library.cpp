@@ -162,6 +162,8 @@ STABLE_TORCH_LIBRARY(physcon_cuda, m) {
     define_banded(m);
     define_convolutions(m);
     define_finite_volumes(m);
+    // Whether transforms of this thread may round their operands from now on -> whether they might.
+    m.def("allow_tf32(bool allowed) -> bool");
 }
 
 STABLE_TORCH_LIBRARY(physcon, m) {

@@ -88,7 +88,17 @@ std::uint64_t exchange(std::uint64_t value, int source);
 bool any_in_warp(bool value);
 bool any_in_block(bool value);
 cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& body);
+/// A copy that lands when its thread waits; what it fills is NaN until then.
+void start_copy(void* to, const void* from, std::size_t bytes, bool exists);
+void wait_for_copies();
+/// The matrix instruction, as mma.cuh describes it.
+void multiply_tf32(float (&sum)[4], const unsigned (&a)[4], const unsigned (&b)[2]);
+unsigned to_tf32(float x);
 
+template <int bytes>
+void copy_async(void* to, const void* from, bool exists) {
+    start_copy(to, from, bytes, exists);
+}
 template <typename T>
 T shuffle(T value, int source) {
     static_assert(sizeof(T) <= sizeof(std::uint64_t));
@@ -153,6 +163,11 @@ inline double normcdf(double x) {
 inline float normcdff(float x) {
     return static_cast<float>(normcdf(x));
 }
+inline float __uint_as_float(unsigned bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof(value));
+    return value;
+}
 inline double __longlong_as_double(long long bits) {
     double value;
     std::memcpy(&value, &bits, sizeof(value));
@@ -172,6 +187,10 @@ using simt::cluster_barrier;
 inline void leave_cluster() {
     simt::cluster_barrier();
 }
+using simt::copy_async;
+using simt::multiply_tf32;
 using simt::shared_memory;
 using simt::shared_of_block;
+using simt::to_tf32;
+using simt::wait_for_copies;
 }  // namespace physcon::cuda

@@ -11,6 +11,11 @@
 // warp) must pass the same barriers; the fibers check that.
 //
 // The blocks of a cluster run together, one cluster after another.
+//
+// An asynchronous copy lands when the thread that started it waits; until then what it fills is
+// NaN. The matrix instruction ignores the low 13 bits of its operands, cuts what it adds off at
+// 2^-24 of the largest and the result at its last bit: the most that published tests of devices
+// allow (Fasi, Higham, Mikaitis and Pranesh 2021).
 #include "simt.hpp"
 
 #include <algorithm>
@@ -84,6 +89,60 @@ bool is_valid(const cudaLaunchConfig_t& config) {
 std::int64_t block_count(const cudaLaunchConfig_t& config) {
     return std::int64_t{config.gridDim.x} * config.gridDim.y;
 }
+
+struct Copy {
+    void* to;
+    const void* from;
+    std::size_t bytes;
+    bool exists;
+};
+void land(std::vector<Copy>& copies) {
+    for (const Copy& copy : copies) {
+        if (copy.exists) {
+            std::memcpy(copy.to, copy.from, copy.bytes);
+        } else {
+            std::memset(copy.to, 0, copy.bytes);
+        }
+    }
+    copies.clear();
+}
+
+/// What a lane brings to a matrix instruction.
+struct Fragment {
+    unsigned a[4], b[2];
+};
+double operand(unsigned bits) {
+    return static_cast<double>(__uint_as_float(bits & ~0x1fffu));
+}
+/// One entry of the result; `lanes` are those of the warp.
+float multiplied(const Fragment* lanes, unsigned row, unsigned column, float sum) {
+    double terms[9] = {static_cast<double>(sum)}, largest = std::fabs(terms[0]);
+    for (unsigned k = 0; k < 8; ++k) {
+        const double a = operand(lanes[row % 8 * 4 + k % 4].a[k / 4 * 2 + row / 8]);
+        const double b = operand(lanes[column * 4 + k % 4].b[k / 4]);
+        terms[k + 1] = a * b;
+        largest = std::max(largest, std::fabs(terms[k + 1]));
+    }
+    double total = 0;
+    int exponent = 0;
+    std::frexp(largest, &exponent);
+    const double unit = std::ldexp(1.0, exponent - 25);
+    const bool cut = std::isfinite(largest) && unit > 0;
+    for (const double term : terms) {
+        total += cut ? std::trunc(term / unit) * unit : term;
+    }
+    const auto rounded = static_cast<float>(total);
+    return std::fabs(static_cast<double>(rounded)) > std::fabs(total) ? std::nextafter(rounded, 0.f)
+                                                                      : rounded;
+}
+void multiply(const Fragment* lanes, unsigned lane, float (&sum)[4]) {
+    for (unsigned i = 0; i < 4; ++i) {
+        sum[i] = multiplied(lanes, lane / 4 + i / 2 * 8, 2 * (lane % 4) + i % 2, sum[i]);
+    }
+}
+/// Lanes write one set of fragments while the slowest still read the other.
+std::vector<Fragment> fragments[2];
+
 std::vector<std::int64_t> block_order(std::int64_t count) {
     std::vector<std::int64_t> order(static_cast<std::size_t>(count));
     std::iota(order.begin(), order.end(), 0);
@@ -121,6 +180,13 @@ dim3 place_of(std::int64_t i, const dim3& grid) {
     return dim3(static_cast<unsigned>(i % grid.x), static_cast<unsigned>(i / grid.x));
 }
 
+unsigned to_tf32(float x) {
+    unsigned bits = 0;
+    std::memcpy(&bits, &x, sizeof(bits));
+    // Half of the last kept place carries into it; infinity and NaN stay.
+    return std::isfinite(x) ? (bits + 0x1000u) & ~0x1fffu : bits;
+}
+
 #if !defined(SIMT_THREADS)
 
 namespace {
@@ -130,6 +196,12 @@ namespace {
     std::exit(3);
 }
 
+void check_aligned(const void* address, std::size_t bytes) {
+    if (reinterpret_cast<std::uintptr_t>(address) % bytes != 0) {
+        fail("an asynchronous copy of " + std::to_string(bytes) + " bytes is not aligned");
+    }
+}
+
 enum class Wait { none, block, warp, cluster, finished };
 struct Fiber {
     ucontext_t context;
@@ -137,6 +209,8 @@ struct Fiber {
     unsigned thread;
     Wait wait;
     std::int64_t passed;
+    unsigned products;
+    std::vector<Copy> copies;
     void* sanitizer_stack;
 };
 std::vector<Fiber> fibers;  // of a cluster, block after block
@@ -254,6 +328,7 @@ void run_cluster(std::mt19937_64& random) {
         fiber.context.uc_link = nullptr;
         fiber.wait = Wait::none;
         fiber.passed = 0;
+        fiber.products = 0;
         makecontext(&fiber.context, enter, 0);
     }
     std::vector<std::size_t> blocks(count / blockDim.x);
@@ -312,6 +387,23 @@ std::uint64_t exchange(std::uint64_t value, int source) {
     wait(Wait::warp);
     return found;
 }
+void multiply_tf32(float (&sum)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    const std::size_t self = running->thread;
+    std::vector<Fragment>& shared = fragments[running->products++ % 2];
+    std::copy(a, a + 4, shared[self].a);
+    std::copy(b, b + 2, shared[self].b);
+    wait(Wait::warp);
+    multiply(&shared[self / warp_size * warp_size], self % warp_size, sum);
+}
+void start_copy(void* to, const void* from, std::size_t bytes, bool exists) {
+    check_aligned(to, bytes);
+    check_aligned(from, bytes);
+    std::memset(to, 0xff, bytes);
+    running->copies.push_back({to, from, bytes, exists});
+}
+void wait_for_copies() {
+    land(running->copies);
+}
 bool any_of(std::size_t begin, std::size_t end, bool value, Wait kind) {
     brought[running->thread] = value;
     wait(kind);
@@ -344,6 +436,9 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& k
     body = &kernel;
     fibers.resize(config.blockDim.x * parts);
     brought.assign(fibers.size(), 0);
+    for (auto& set : fragments) {
+        set.resize(fibers.size());
+    }
     for (std::size_t i = 0; i < fibers.size(); ++i) {
         fibers[i].stack.resize(stack_bytes);
         fibers[i].thread = static_cast<unsigned>(i);
@@ -360,6 +455,9 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& k
         run_cluster(random);
         for (const Fiber& fiber : fibers) {
             longest = std::max(longest, fiber.passed);
+            if (!fiber.copies.empty()) {
+                fail("a kernel ended while it was copying");
+            }
         }
     }
     return cudaSuccess;
@@ -404,7 +502,8 @@ std::vector<std::uint64_t> brought;
 unsigned all_threads = 0;
 thread_local unsigned self;  // place in the cluster
 thread_local std::int64_t passed;
-thread_local std::uint64_t cluster_turn, block_turn, warp_turn;
+thread_local std::uint64_t cluster_turn, block_turn, warp_turn, products;
+thread_local std::vector<Copy> copies;
 
 void wait_for_cluster() {
     cluster_wait->wait(all_threads, cluster_turn);
@@ -448,6 +547,20 @@ std::uint64_t exchange(std::uint64_t value, int source) {
     wait_for_warp();
     return found;
 }
+void multiply_tf32(float (&sum)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+    std::vector<Fragment>& shared = fragments[products++ % 2];
+    std::copy(a, a + 4, shared[self].a);
+    std::copy(b, b + 2, shared[self].b);
+    wait_for_warp();
+    multiply(&shared[self / warp_size * warp_size], self % warp_size, sum);
+}
+void start_copy(void* to, const void* from, std::size_t bytes, bool exists) {
+    std::memset(to, 0xff, bytes);
+    copies.push_back({to, from, bytes, exists});
+}
+void wait_for_copies() {
+    land(copies);
+}
 template <typename Wait>
 bool any_of(std::size_t begin, std::size_t end, bool value, const Wait& wait) {
     brought[self] = value;
@@ -480,6 +593,9 @@ cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& k
     const unsigned parts = cluster_size(config);
     all_threads = config.blockDim.x * parts;
     brought.assign(all_threads, 0);
+    for (auto& set : fragments) {
+        set.resize(all_threads);
+    }
     cluster_wait = std::make_unique<Barrier>();
     block_wait.clear();
     for (unsigned i = 0; i < parts; ++i) {

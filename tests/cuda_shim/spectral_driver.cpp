@@ -15,7 +15,7 @@ using namespace physcon::cuda;
 using simt::Arrays;
 
 struct Header {
-    std::int64_t op, is_double, seed, skip, multiprocessors, major, launches;
+    std::int64_t op, is_double, seed, skip, multiprocessors, major, launches, tf32;
     std::int64_t axes, batch, in, out, activated;
     std::int64_t size[3], modes[3];
     double period[3];
@@ -29,7 +29,7 @@ struct Call {
     Device device;
     std::int64_t batch, in, out, points, modes;
     explicit Call(const Header& h)
-        : device{nullptr, static_cast<int>(h.multiprocessors), static_cast<Launches>(h.launches)},
+        : device{nullptr, static_cast<int>(h.multiprocessors), static_cast<Launches>(h.launches), h.tf32 != 0},
           batch(h.batch),
           in(h.in),
           out(h.out),

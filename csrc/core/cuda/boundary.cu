@@ -200,7 +200,7 @@ void backward_line(
 
 template <typename T>
 const char* forward(const BoundarySpectralConvArgs<T>& a, const Device& device, Arena& arena) {
-    Queue queue(device.stream, device.multiprocessors);
+    Queue queue(device.stream, device.multiprocessors, device.tf32);
     if (a.grid.axes == 1) {
         forward_line(a, device, queue, arena);
     } else {
@@ -212,7 +212,7 @@ template <typename T>
 const char* backward(
     const BoundarySpectralConvBackwardArgs<T>& a, const Device& device, Arena& arena
 ) {
-    Queue queue(device.stream, device.multiprocessors);
+    Queue queue(device.stream, device.multiprocessors, device.tf32);
     if (a.grid.axes == 1) {
         backward_line(a, device, queue, arena);
     } else {
@@ -260,14 +260,14 @@ bool fuses_layer(const SpectralGrid& grid, int64_t width) {
 template <typename T>
 std::size_t fno_line_workspace(const FnoLineArgs<T>& args, const Device& device) {
     Arena arena(nullptr);
-    Queue queue(device.stream, device.multiprocessors);
+    Queue queue(device.stream, device.multiprocessors, device.tf32);
     forward_line(args.convolution, device, queue, arena, &args.layer);
     return arena.used();
 }
 template <typename T>
 const char* fno_line(const FnoLineArgs<T>& args, const Device& device, void* workspace) {
     Arena arena(workspace);
-    Queue queue(device.stream, device.multiprocessors);
+    Queue queue(device.stream, device.multiprocessors, device.tf32);
     forward_line(args.convolution, device, queue, arena, &args.layer);
     return queue.result();
 }

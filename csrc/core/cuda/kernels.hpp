@@ -31,11 +31,13 @@ const KernelRecord* kernel_records() noexcept;
 /// that file can at all, or several.
 enum class Launches { automatic, one, several };
 
-/// Where a call runs: a cudaStream_t and the number of multiprocessors of its device.
+/// Where a call runs: a cudaStream_t, the number of multiprocessors of its device, and whether
+/// transforms of single precision may round their operands to 10 bits after the point.
 struct Device {
     void* stream = nullptr;
     int multiprocessors = 1;
     Launches launches = Launches::automatic;
+    bool tf32 = false;
 };
 
 /// For diagonal priors without a covariance T may be a 16-bit type.

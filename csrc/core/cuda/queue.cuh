@@ -9,11 +9,12 @@ namespace physcon::cuda {
 struct Queue {
     cudaStream_t stream;
     int multiprocessors;
+    bool tf32;  ///< as in Device
     cudaError_t error = cudaSuccess;
     bool fits = true;  ///< whether every grid had room on one axis, where a kernel needs that
 
-    explicit Queue(void* stream_in, int count)
-        : stream(static_cast<cudaStream_t>(stream_in)), multiprocessors(count) {}
+    explicit Queue(void* stream_in, int count, bool tf32_in = false)
+        : stream(static_cast<cudaStream_t>(stream_in)), multiprocessors(count), tf32(tf32_in) {}
     template <typename... Parameters, typename... Arguments>
     void run(
         void (*kernel)(Parameters...),

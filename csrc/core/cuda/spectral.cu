@@ -3,6 +3,7 @@
 #include "spectral_cluster_plan.cuh"
 #include "spectral_entry.hpp"
 #include "spectral_plan.cuh"
+#include "spectral_stream.cuh"
 
 namespace physcon::cuda {
 namespace {
@@ -20,9 +21,55 @@ int threads_across(int64_t columns, int least, int most) {
     return threads;
 }
 
+constexpr int most_analysis_columns = most_product_threads / AnalysisCut::row_threads;
 constexpr int most_splits = 16;
 constexpr int64_t blocks_wanted = 4;  // per multiprocessor
 constexpr int mix_column_threads = 16, few_mix_column_threads = 4;
+
+/// The arithmetic of an axis, real and folded or complex. The sums of a single axis are split as
+/// much as it needs.
+template <typename T>
+Arithmetic analysis_arithmetic(const SpectralGrid& grid, int axis, bool tf32) {
+    const int64_t points = axis == 2 ? Fold(grid.size[axis]).points : 2 * grid.size[axis];
+    const auto n = static_cast<double>(grid.size[axis]), m = static_cast<double>(grid.modes[axis]);
+    const double operations = (axis == 2 ? 2 : 8) * n * m;
+    const double moved = sizeof(T) * ((axis == 2 ? 1 : 2) * n + 2 * m);
+    return transform_arithmetic<T>(operations, moved, grid.axes == 1 ? 0 : points, tf32);
+}
+/// Threads side by side in a tile of an analysis.
+int analysis_columns(int64_t modes, Arithmetic arithmetic) {
+    const int least = on_matrix_units(arithmetic) ? matrix_column_threads : 2;
+    return threads_across(modes, least, most_analysis_columns);
+}
+
+template <typename T, bool folded>
+auto analysis_kernel(Arithmetic arithmetic) {
+    if constexpr (sizeof(T) == 4 && folded) {
+        return arithmetic == Arithmetic::split  ? spectral_stream_kernel<Arithmetic::split>
+               : arithmetic == Arithmetic::tf32 ? spectral_stream_kernel<Arithmetic::tf32>
+                                                : spectral_stream_kernel<Arithmetic::fused>;
+    } else if constexpr (sizeof(T) == 4) {
+        return arithmetic == Arithmetic::split
+                   ? spectral_analysis_kernel<T, folded, Arithmetic::split>
+               : arithmetic == Arithmetic::tf32
+                   ? spectral_analysis_kernel<T, folded, Arithmetic::tf32>
+                   : spectral_analysis_kernel<T, folded, Arithmetic::fused>;
+    } else {
+        return spectral_analysis_kernel<T, folded, Arithmetic::fused>;
+    }
+}
+template <typename T, Synthesised kind>
+auto synthesis_kernel(Arithmetic arithmetic) {
+    if constexpr (sizeof(T) == 4) {
+        if (arithmetic == Arithmetic::split) {
+            return spectral_synthesis_kernel<T, kind, Arithmetic::split>;
+        }
+        if (arithmetic == Arithmetic::tf32) {
+            return spectral_synthesis_kernel<T, kind, Arithmetic::tf32>;
+        }
+    }
+    return spectral_synthesis_kernel<T, kind, Arithmetic::fused>;
+}
 
 template <typename T>
 void analyse_axis(
@@ -43,7 +90,8 @@ void analyse_axis(
     c.lines = lines;
     c.n = a.grid.size[axis];
     c.modes = a.grid.modes[axis];
-    const int across = threads_across(c.modes, 2, most_product_threads / AnalysisCut::row_threads);
+    const Arithmetic arithmetic = analysis_arithmetic<T>(a.grid, axis, queue.tf32);
+    const int across = analysis_columns(c.modes, arithmetic);
     c.line_tiles = pieces(lines, AnalysisCut::tile_rows);
     c.mode_tiles = pieces(c.modes, across * thread_columns);
     const int64_t points = last ? Fold(c.n).points : c.n;
@@ -53,25 +101,28 @@ void analyse_axis(
         c.face_gradient = a.face_gradient[2];
     }
     queue.run(
-        last ? spectral_analysis_kernel<T, true> : spectral_analysis_kernel<T, false>,
+        last ? analysis_kernel<T, true>(arithmetic) : analysis_kernel<T, false>(arithmetic),
         c.line_tiles * c.mode_tiles * splits,
         across * AnalysisCut::row_threads,
-        product_bytes<AnalysisCut, T>(across),
+        last && sizeof(T) == 4 ? stream_bytes(across)
+                               : product_bytes<AnalysisCut, T>(across, arithmetic),
         c
     );
 }
 
-/// Parts of the only axis that give every multiprocessor something to do; no part is empty.
+/// Parts of the only axis that give every multiprocessor something to do and are no longer than the
+/// arithmetic wants; no part is empty.
 template <typename T>
-int split_count(const SpectralGrid& grid, int64_t lines, int multiprocessors) {
+int split_count(const SpectralGrid& grid, int64_t lines, const Queue& queue) {
     const int64_t points = Fold(grid.size[2]).points, chunks = pieces(points, product_steps<T>);
-    const int across =
-        threads_across(grid.modes[2], 2, most_product_threads / AnalysisCut::row_threads);
+    const Arithmetic arithmetic = analysis_arithmetic<T>(grid, 2, queue.tf32);
+    const int across = analysis_columns(grid.modes[2], arithmetic);
     const int64_t tiles = larger<int64_t>(
         1, pieces(lines, AnalysisCut::tile_rows) * pieces(grid.modes[2], across * thread_columns)
     );
-    const int64_t wanted = larger<int64_t>(1, blocks_wanted * multiprocessors / tiles);
-    const int64_t count = smaller(chunks, smaller<int64_t>(wanted, most_splits));
+    const int64_t wanted = larger<int64_t>(1, blocks_wanted * queue.multiprocessors / tiles);
+    const int64_t least = on_matrix_units(arithmetic) ? pieces(points, longest_matrix_sum) : 1;
+    const int64_t count = smaller(chunks, larger(least, smaller<int64_t>(wanted, most_splits)));
     return static_cast<int>(pieces(chunks, pieces(chunks, count)));
 }
 
@@ -82,7 +133,7 @@ Partial<T> analyse(const Analysis<T>& a, Queue& queue, Arena& arena) {
     const SpectralGrid& g = a.grid;
     Partial<T> result;
     if (g.axes == 1) {
-        const int splits = split_count<T>(g, a.rows, queue.multiprocessors);
+        const int splits = split_count<T>(g, a.rows, queue);
         result.stride = g.modes[2] * a.rows;
         result.count = splits;
         Pair<T>* out = splits == 1 ? a.out : arena.take<Pair<T>>(splits * result.stride);
@@ -146,11 +197,11 @@ void synthesise(const Synthesis<T>& s, Queue& queue, Arena& arena) {
             edges =
                 static_cast<std::size_t>(2 * SynthesisCut::tile_rows * s.rule[2].width) * sizeof(T);
         }
-        auto* kernel = last ? spectral_synthesis_kernel<T, Synthesised::real>
-                            : spectral_synthesis_kernel<T, Synthesised::complex>;
+        const auto n = static_cast<double>(c.n), m = static_cast<double>(c.modes);
+        constexpr double number = sizeof(T);
+        double operations = (last ? 2 : 8) * n * m, moved = number * ((last ? 1 : 2) * n + 2 * m);
         if (s.layer != nullptr) {
             const PointwiseArgs<T>& p = *s.layer;
-            kernel = spectral_synthesis_kernel<T, Synthesised::layer>;
             c.line_tiles = p.items * pieces(p.out, SynthesisCut::tile_rows);
             c.in = p.in;
             c.x = p.x;
@@ -158,15 +209,23 @@ void synthesise(const Synthesis<T>& s, Queue& queue, Arena& arena) {
             c.bias = p.bias;
             c.activated = p.activated;
             c.field = p.field == p.output ? nullptr : p.field;
+            const auto in_channels = static_cast<double>(p.in);
+            operations += 2 * in_channels * n;
+            moved += number * n * in_channels / static_cast<double>(p.out);
         }
+        const Arithmetic arithmetic =
+            transform_arithmetic<T>(operations, moved, (last ? 1 : 2) * c.modes + c.in, queue.tf32);
+        auto* kernel = s.layer != nullptr ? synthesis_kernel<T, Synthesised::layer>(arithmetic)
+                       : last             ? synthesis_kernel<T, Synthesised::real>(arithmetic)
+                                          : synthesis_kernel<T, Synthesised::complex>(arithmetic);
         const int64_t points = last ? Fold(c.n).points : c.n;
-        const int across = threads_across(points, 8, 16);
+        const int across = threads_across(points, matrix_column_threads, 16);
         if (!arena.measures()) {
             queue.run(
                 kernel,
                 c.line_tiles * pieces(points, across * thread_columns),
                 across * SynthesisCut::row_threads,
-                product_bytes<SynthesisCut, T>(across) + edges,
+                product_bytes<SynthesisCut, T>(across, arithmetic) + edges,
                 c
             );
         }
@@ -222,7 +281,7 @@ namespace {
 
 template <typename T>
 const char* forward(const SpectralConvArgs<T>& a, const Device& device, Arena& arena) {
-    Queue queue(device.stream, device.multiprocessors);
+    Queue queue(device.stream, device.multiprocessors, device.tf32);
     const Tables<T> tables = find_tables(a.grid, a.tables);
     ClusterCall<T> pass = cluster_call(a, tables, a.in, a.out);
     if (a.grid.axes == 1 && takes_one_launch(device, pass)) {
@@ -265,7 +324,7 @@ const char* forward(const SpectralConvArgs<T>& a, const Device& device, Arena& a
 
 template <typename T>
 const char* backward(const SpectralConvBackwardArgs<T>& a, const Device& device, Arena& arena) {
-    Queue queue(device.stream, device.multiprocessors);
+    Queue queue(device.stream, device.multiprocessors, device.tf32);
     const Tables<T> tables = find_tables(a.grid, a.tables);
     MixCall<T> call;
     call.modes = mode_count(a.grid);
@@ -323,7 +382,7 @@ std::size_t spectral_tables_size(const SpectralGrid& grid) {
 }
 template <typename T>
 const char* spectral_tables(const SpectralGrid& grid, void* memory, const Device& device) {
-    Queue queue(device.stream, device.multiprocessors);
+    Queue queue(device.stream, device.multiprocessors, device.tf32);
     const Tables<T> tables = find_tables(grid, static_cast<const T*>(memory));
     int64_t entries = 0;
     for (int axis = 0; axis < 3; ++axis) {

@@ -48,7 +48,7 @@ struct AnalysisCall {
     T* face_gradient = nullptr;  ///< (lines, 2): the input at the ends, or null
 };
 
-template <typename T, bool folded>
+template <typename T, bool folded, Arithmetic arithmetic>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_analysis_kernel(
     AnalysisCall<T> c
 ) {
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_analysis_ker
         }
     };
     constexpr Form form = folded ? Form::folded_analysis : Form::conjugate_right;
-    pair_product<form, AnalysisCut>(
+    pair_product<form, AnalysisCut, arithmetic>(
         reinterpret_cast<T*>(shared_memory()),
         split * c.run,
         smaller(points, (split + 1) * c.run),
@@ -127,7 +127,7 @@ struct SynthesisCall {
 /// tiles hold channels of one item.
 enum class Synthesised { complex, real, layer };
 
-template <typename T, Synthesised kind>
+template <typename T, Synthesised kind, Arithmetic arithmetic>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_kernel(
     SynthesisCall<T> c
 ) {
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_ke
     // Tiles are counted from the ends of the line: a face and what it depends on share a block.
     const int64_t point0 = (folded ? fold.points : c.n) - (tile + 1) * columns;
     T* memory = reinterpret_cast<T*>(shared_memory());
-    T* edges = memory + product_bytes<SynthesisCut, T>(column_threads) / sizeof(T);
+    T* edges = memory + product_bytes<SynthesisCut, T>(column_threads, arithmetic) / sizeof(T);
     const bool assigns = folded && tile == 0 && c.rule.stencil != nullptr;
     const auto left = [&](int64_t k, int row) -> Pair<T> {
         const int64_t line = line0 + row;
@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_ke
     };
     constexpr Form form = folded ? Form::folded_synthesis : Form::plain;
     if constexpr (layer) {
-        Sums<SynthesisCut, T> sums;
+        Sums<SynthesisCut, T, arithmetic> sums;
         add_product<form, SynthesisCut>(memory, 0, c.modes, left, right, sums);
         // From even and odd parts to the two points, which the skip is added to.
         sums.each([](int, int, T& first, T& second) {
@@ -234,7 +234,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_ke
         add_product<form, SkipCut>(memory, 0, steps, matrix, points, sums);
         sums.each(store);
     } else {
-        pair_product<form, SynthesisCut>(memory, 0, c.modes, left, right, store);
+        pair_product<form, SynthesisCut, arithmetic>(memory, 0, c.modes, left, right, store);
     }
     if (!assigns) {
         return;

@@ -16,6 +16,21 @@ inline int64_t point_count(const SpectralGrid& grid) {
     return grid.size[0] * grid.size[1] * grid.size[2];
 }
 
+/// How a transform multiplies whose sums in a block have so many products. Fused multiply-adds of
+/// single precision keep up with memory to about 14 operations a byte (60 Tflop/s and 4.3 TB/s,
+/// what a design reaches on an H200; 12 on an A100). Beyond that the matrix units are faster, and
+/// below it rounded operands would gain nothing.
+template <typename T>
+Arithmetic transform_arithmetic(double operations, double bytes, int64_t products, bool tf32) {
+    constexpr double balance = 14;
+    if (sizeof(T) != 4 || operations <= balance * bytes || products > longest_matrix_sum) {
+        return Arithmetic::fused;
+    }
+    return tf32 ? Arithmetic::tf32 : Arithmetic::split;
+}
+// Tiles of the matrix units are no narrower.
+constexpr int matrix_column_threads = warp_side / thread_columns;
+
 /// The transform of (rows, N_1 .. N_d): into `out`, or with a single axis into parts in the
 /// workspace that sum up to it. A measuring arena launches nothing.
 template <typename T>

@@ -7,7 +7,7 @@
 // formed in an order that depends on the sizes only.
 #pragma once
 
-#include "device.cuh"
+#include "mma.cuh"
 
 namespace physcon::cuda {
 
@@ -48,15 +48,24 @@ constexpr int product_steps = 128 / static_cast<int>(sizeof(T));  // of a tile i
 // Single-precision sums of more terms are put aside and started anew.
 constexpr int most_terms = 128;
 
-template <typename C, typename T>
-__host__ __device__ constexpr int left_pitch() {
-    return C::tile_rows + 4;  // 16-byte aligned; steps lie in different banks
+// Numbers from one step to the next. What the threads of a warp read or write at once lies in
+// different banks: four numbers of a row, or on the matrix units four steps of eight rows or
+// columns.
+template <typename C>
+__host__ __device__ constexpr int left_pitch(Arithmetic arithmetic) {
+    return C::tile_rows + (on_matrix_units(arithmetic) ? 8 : 4);
+}
+__host__ __device__ constexpr int right_pitch(int columns, Arithmetic arithmetic) {
+    return columns + (on_matrix_units(arithmetic) ? 8 : 1);
 }
 /// Bytes of shared memory for a block with this many threads side by side.
 template <typename C, typename T>
-__host__ __device__ constexpr std::size_t product_bytes(int column_threads) {
+__host__ __device__ constexpr std::size_t product_bytes(
+    int column_threads, Arithmetic arithmetic = Arithmetic::fused
+) {
+    const int columns = thread_columns * column_threads;
     return static_cast<std::size_t>(product_steps<T>) *
-           (2 * left_pitch<C, T>() + 2 * (thread_columns * column_threads + 1)) * sizeof(T);
+           (2 * left_pitch<C>(arithmetic) + 2 * right_pitch(columns, arithmetic)) * sizeof(T);
 }
 
 template <typename T, int count>
@@ -90,22 +99,56 @@ __device__ inline void accumulate(T a, T b, const Pair<T>& z, T& first, T& secon
     }
 }
 
-/// What a thread holds of the tile of its block.
-template <typename C, typename T>
+// A warp on the matrix units owns 32 x 32 entries, a thread as many of them as otherwise.
+constexpr int warp_side = 32;
+constexpr int warp_row_tiles = warp_side / matrix_rows;
+constexpr int warp_column_tiles = warp_side / matrix_columns;
+
+/// The place of a warp on the matrix units in a tile of `rows`, and of a lane in an instruction.
+struct WarpPlace {
+    int row, column, group, member;
+    __device__ explicit WarpPlace(int rows) {
+        const int warp = static_cast<int>(threadIdx.x) / warp_size, down = rows / warp_side;
+        row = warp % down * warp_side;
+        column = warp / down * warp_side;
+        group = static_cast<int>(threadIdx.x) % warp_size / quad;
+        member = static_cast<int>(threadIdx.x) % quad;
+    }
+};
+
+/// What a thread holds of the tile of its block: rows and columns of its own, or on the matrix
+/// units four numbers of each instruction, `warp_column_tiles` of them for 16 rows.
+template <typename C, typename T, Arithmetic arithmetic = Arithmetic::fused>
 struct Sums {
+    static_assert(arithmetic == Arithmetic::fused || sizeof(T) == 4);
     T first[C::rows][thread_columns] = {}, second[C::rows][thread_columns] = {};
 
     /// Calls use(row, column, first, second) for every entry.
     template <typename Use>
     __device__ void each(const Use& use) {
-        const int column_threads = static_cast<int>(blockDim.x) / C::row_threads;
-        const int across = static_cast<int>(threadIdx.x) % column_threads;
-        const int down = static_cast<int>(threadIdx.x) / column_threads * C::rows;
+        if constexpr (on_matrix_units(arithmetic)) {
+            static_assert(C::rows == warp_row_tiles * warp_column_tiles && thread_columns == 4);
+            const WarpPlace at(C::tile_rows);
 #pragma unroll
-        for (int r = 0; r < C::rows; ++r) {
+            for (int t = 0; t < C::rows; ++t) {
 #pragma unroll
-            for (int j = 0; j < thread_columns; ++j) {
-                use(down + r, across + j * column_threads, first[r][j], second[r][j]);
+                for (int i = 0; i < thread_columns; ++i) {
+                    const int row = t / warp_column_tiles * matrix_rows + at.group + i / 2 * 8;
+                    const int column =
+                        t % warp_column_tiles * matrix_columns + 2 * at.member + i % 2;
+                    use(at.row + row, at.column + column, first[t][i], second[t][i]);
+                }
+            }
+        } else {
+            const int column_threads = static_cast<int>(blockDim.x) / C::row_threads;
+            const int across = static_cast<int>(threadIdx.x) % column_threads;
+            const int down = static_cast<int>(threadIdx.x) / column_threads * C::rows;
+#pragma unroll
+            for (int r = 0; r < C::rows; ++r) {
+#pragma unroll
+                for (int j = 0; j < thread_columns; ++j) {
+                    use(down + r, across + j * column_threads, first[r][j], second[r][j]);
+                }
             }
         }
     }
@@ -123,35 +166,113 @@ struct Sums {
     }
 };
 
+/// sum += left(step, row) right(step, column), numbers of 16 steps, on the matrix units.
+template <Arithmetic arithmetic, int tiles, typename Left, typename Right>
+__device__ inline void multiply_steps(
+    const WarpPlace& at, const Left& left, const Right& right, float (&sum)[tiles][4]
+) {
+    // Operands are read anew in each call: there are no registers to keep them in.
+    __syncwarp();
+    Operand<4, arithmetic> a[warp_row_tiles][2];
+#pragma unroll
+    for (int i = 0; i < warp_row_tiles; ++i) {
+#pragma unroll
+        for (int e = 0; e < 8; ++e) {
+            const int row = at.row + i * matrix_rows + at.group + e % 2 * 8;
+            a[i][e / 4].set(e % 4, left(at.member + e / 2 * quad, row));
+        }
+    }
+#pragma unroll
+    for (int j = 0; j < warp_column_tiles; ++j) {
+        Operand<2, arithmetic> b[2];
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+            const int column = at.column + j * matrix_columns + at.group;
+            b[e / 2].set(e % 2, right(at.member + e * quad, column));
+        }
+#pragma unroll
+        for (int i = 0; i < warp_row_tiles; ++i) {
+            multiply(sum[i * warp_column_tiles + j], a[i], b);
+        }
+    }
+}
+
+/// The products of a form, 16 steps of them: a and b by step and row, c and s by step and
+/// column.
+template <
+    Form form,
+    typename Cut_,
+    Arithmetic arithmetic,
+    typename A,
+    typename B,
+    typename C,
+    typename S>
+__device__ inline void multiply_pairs(
+    const A& a, const B& b, const C& c, const S& s, Sums<Cut_, float, arithmetic>& sums
+) {
+    const WarpPlace at(Cut_::tile_rows);
+    const auto minus_s = [&](int step, int column) { return -s(step, column); };
+    multiply_steps<arithmetic>(at, a, c, sums.first);
+    if constexpr (form == Form::folded_analysis) {
+        multiply_steps<arithmetic>(at, b, minus_s, sums.second);
+    } else if constexpr (form == Form::folded_synthesis) {
+        multiply_steps<arithmetic>(at, b, s, sums.second);
+    } else if constexpr (form == Form::plain) {
+        multiply_steps<arithmetic>(at, b, minus_s, sums.first);
+        multiply_steps<arithmetic>(at, a, s, sums.second);
+        multiply_steps<arithmetic>(at, b, c, sums.second);
+    } else {
+        static_assert(form == Form::conjugate_right);
+        multiply_steps<arithmetic>(at, b, s, sums.first);
+        multiply_steps<arithmetic>(at, a, minus_s, sums.second);
+        multiply_steps<arithmetic>(at, b, c, sums.second);
+    }
+}
+
 /// Adds the steps [begin, end) of left(step, row) times right(step, column). Operands are fetched
 /// as `C` says, which is cut as the sums are.
-template <Form form, typename C, typename T, typename Left, typename Right, typename Cut_>
+template <
+    Form form,
+    typename C,
+    typename T,
+    typename Left,
+    typename Right,
+    typename Cut_,
+    Arithmetic arithmetic>
 __device__ void add_product(
-    T* memory, int64_t begin, int64_t end, const Left& left, const Right& right, Sums<Cut_, T>& sums
+    T* memory,
+    int64_t begin,
+    int64_t end,
+    const Left& left,
+    const Right& right,
+    Sums<Cut_, T, arithmetic>& sums
 ) {
     static_assert(C::rows == Cut_::rows && C::row_threads == Cut_::row_threads);
-    constexpr int steps = product_steps<T>, pitch = left_pitch<C, T>(), rows = C::rows;
+    constexpr bool matrix = on_matrix_units(arithmetic);
+    constexpr int steps = product_steps<T>, pitch = left_pitch<C>(arithmetic);
     constexpr int octet = 8;  // steps that are fetched side by side
     const int threads = static_cast<int>(blockDim.x), thread = static_cast<int>(threadIdx.x);
     const int column_threads = threads / C::row_threads;
     const int columns = column_threads * thread_columns;
-    const int across = thread % column_threads, down = thread / column_threads * rows;
+    const int basis_pitch = right_pitch(columns, arithmetic);
     T *a = memory, *b = a + steps * pitch;
-    auto* basis = reinterpret_cast<Pair<T>*>(b + steps * pitch);
+    T *c = b + steps * pitch, *s = c + steps * basis_pitch;
+    auto* basis = reinterpret_cast<Pair<T>*>(c);
 
-    constexpr bool aside = sizeof(T) == 4;
-    Sums<Cut_, T> parts;
-    Sums<Cut_, T>& current = aside ? parts : sums;
+    constexpr bool aside = sizeof(T) == 4 && !matrix;
+    Sums<Cut_, T, arithmetic> parts;
+    Sums<Cut_, T, arithmetic>& current = aside ? parts : sums;
     int terms = 0;
     for (int64_t start = begin; start < end; start += steps) {
         const int count = static_cast<int>(smaller<int64_t>(steps, end - start));
         __syncthreads();  // the previous tiles have been used
+        // The matrix units take 16 steps or none: those past the end are zero.
         for (int e = thread; e < steps * C::tile_rows; e += threads) {
             const int row = C::left_along_rows ? e % C::tile_rows : e / octet % C::tile_rows;
             const int step = C::left_along_rows ? e / C::tile_rows
                                                 : e / (octet * C::tile_rows) * octet + e % octet;
-            if (step < count) {
-                const Pair<T> z = left(start + step, row);
+            if (matrix || step < count) {
+                const Pair<T> z = step < count ? left(start + step, row) : Pair<T>{0, 0};
                 a[step * pitch + row] = z.re;
                 b[step * pitch + row] = z.im;
             }
@@ -160,36 +281,54 @@ __device__ void add_product(
             const int column = C::right_along_columns ? e % columns : e / octet % columns;
             const int step =
                 C::right_along_columns ? e / columns : e / (octet * columns) * octet + e % octet;
-            if (step < count) {
-                basis[step * (columns + 1) + column] = right(start + step, column);
+            if constexpr (matrix) {
+                const Pair<T> z = step < count ? right(start + step, column) : Pair<T>{0, 0};
+                c[step * basis_pitch + column] = z.re;
+                s[step * basis_pitch + column] = z.im;
+            } else if (step < count) {
+                basis[step * basis_pitch + column] = right(start + step, column);
             }
         }
         __syncthreads();
+        if constexpr (matrix) {
+#pragma unroll 1
+            for (int k = 0; k < count; k += matrix_group) {
+                const auto in = [&](const T* plane, int plane_pitch) {
+                    return [=](int step, int at) { return plane[(k + step) * plane_pitch + at]; };
+                };
+                multiply_pairs<form>(
+                    in(a, pitch), in(b, pitch), in(c, basis_pitch), in(s, basis_pitch), current
+                );
+            }
+        } else {
+            constexpr int rows = C::rows;
+            const int across = thread % column_threads, down = thread / column_threads * rows;
 #pragma unroll 2
-        for (int k = 0; k < count; ++k) {
-            constexpr int run = smaller<int>(rows, 16 / static_cast<int>(sizeof(T)));
-            Run<T, run> x[rows / run], y[rows / run];
-            Pair<T> z[thread_columns];
+            for (int k = 0; k < count; ++k) {
+                constexpr int run = smaller<int>(rows, 16 / static_cast<int>(sizeof(T)));
+                Run<T, run> x[rows / run], y[rows / run];
+                Pair<T> z[thread_columns];
 #pragma unroll
-            for (int r = 0; r < rows / run; ++r) {
-                x[r] = *reinterpret_cast<const Run<T, run>*>(a + k * pitch + down + r * run);
-                y[r] = *reinterpret_cast<const Run<T, run>*>(b + k * pitch + down + r * run);
-            }
-#pragma unroll
-            for (int j = 0; j < thread_columns; ++j) {
-                z[j] = basis[k * (columns + 1) + across + j * column_threads];
-            }
-#pragma unroll
-            for (int r = 0; r < rows; ++r) {
+                for (int r = 0; r < rows / run; ++r) {
+                    x[r] = *reinterpret_cast<const Run<T, run>*>(a + k * pitch + down + r * run);
+                    y[r] = *reinterpret_cast<const Run<T, run>*>(b + k * pitch + down + r * run);
+                }
 #pragma unroll
                 for (int j = 0; j < thread_columns; ++j) {
-                    accumulate<form>(
-                        x[r / run].value[r % run],
-                        y[r / run].value[r % run],
-                        z[j],
-                        current.first[r][j],
-                        current.second[r][j]
-                    );
+                    z[j] = basis[k * basis_pitch + across + j * column_threads];
+                }
+#pragma unroll
+                for (int r = 0; r < rows; ++r) {
+#pragma unroll
+                    for (int j = 0; j < thread_columns; ++j) {
+                        accumulate<form>(
+                            x[r / run].value[r % run],
+                            y[r / run].value[r % run],
+                            z[j],
+                            current.first[r][j],
+                            current.second[r][j]
+                        );
+                    }
                 }
             }
         }
@@ -206,11 +345,18 @@ __device__ void add_product(
 
 /// Calls store(row, column, first, second) for every entry of the tile of this block, summed over
 /// the steps [begin, end) of left(step, row) times right(step, column).
-template <Form form, typename C, typename T, typename Left, typename Right, typename Store>
+template <
+    Form form,
+    typename C,
+    Arithmetic arithmetic = Arithmetic::fused,
+    typename T,
+    typename Left,
+    typename Right,
+    typename Store>
 __device__ void pair_product(
     T* memory, int64_t begin, int64_t end, const Left& left, const Right& right, const Store& store
 ) {
-    Sums<C, T> sums;
+    Sums<C, T, arithmetic> sums;
     add_product<form, C>(memory, begin, end, left, right, sums);
     sums.each(store);
 }

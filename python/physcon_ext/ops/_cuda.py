@@ -46,6 +46,12 @@ COMPOSITE_OPS = (
     "fno_block",
     "fno_block_backward",
 )
+# Ops whose transforms may run in TF32 where PyTorch allows it.
+_TRANSFORMING = frozenset(
+    f"{op}{direction}"
+    for op in ("spectral_conv", "boundary_spectral_conv", "fno_block")
+    for direction in ("", "_backward")
+)
 _VARIABLE = "PHYSCON_CUDA_KERNELS"
 _MODES = ("verified", "all", "none")
 
@@ -182,6 +188,18 @@ def _by_transforms(op: str, named: dict[str, Any]) -> Callable[..., Any] | None:
     return BY_TRANSFORMS[op]
 
 
+def tf32_allowed() -> bool:
+    """Whether float32 matrix products may round their operands to TF32, as PyTorch is set now.
+
+    ``torch.set_float32_matmul_precision`` decides, or the newer
+    ``torch.backends.cuda.matmul.fp32_precision`` where that was set instead.
+    """
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # the older name cannot tell what the newer one set
+        return str(torch.backends.cuda.matmul.fp32_precision) == "tf32"
+
+
 def _by_record(op: str) -> Callable[..., Any]:
     """The kernel where its record lets it run, else the composite.
 
@@ -201,7 +219,14 @@ def _by_record(op: str) -> Callable[..., Any]:
         if "offsets" in named:
             _check_rows(op, first.shape[-1], *(named[k] for k in ("weights", "order", "offsets")))
         chosen = _by_transforms(op, named) or kernel
-        return chosen(*arguments)
+        if chosen is not kernel or op not in _TRANSFORMING or not tf32_allowed():
+            return chosen(*arguments)
+        allow = torch.ops.physcon_cuda.allow_tf32.default
+        allow(True)
+        try:
+            return kernel(*arguments)
+        finally:
+            allow(False)
 
     return call
 
