@@ -94,6 +94,22 @@ def volume_at_once(x: Any, weight: Any) -> Any:
     return torch.fft.irfftn(out, s=x.shape[-3:], dim=(-3, -2, -1))
 
 
+def _rounding(call: Function) -> Function:
+    """A call for which matrix products may round their operands to TF32."""
+
+    def run(*arguments: Any) -> Tensors:
+        import torch
+
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("high")
+        try:
+            return call(*arguments)
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    return run
+
+
 @functools.cache
 def _bases(n: int, m: int, dtype: Any) -> Tensors:
     """Cosines and sines from values to wavenumbers, (n, 2 m), and back, (2 m, n)."""
@@ -204,6 +220,18 @@ def benchmarks() -> Iterator[Benchmark]:
             bars,
             _work(batch, channels, size, modes),
         )
+    # Beside what rounds as well; the matrix units leave the memory as the floor.
+    (batch, channels, n, m), _ = LINES[-1]
+    work = _work(batch, channels, (n,), (m,))[0], 0.0
+    yield from _rows(
+        "spectral_conv, TF32",
+        (batch, channels, n, m),
+        lambda a=(batch, channels, (n,), (m,)): _field(*a),
+        _rounding(plain),
+        {"torch": _rounding(_single(by_matrices))},
+        {},
+        work,
+    )
     for batch, channels, n, m in PLANES:
         size, modes = (n, n), (m, m)
         yield from _rows(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -124,6 +126,57 @@ def test_the_choice_is_that_of_the_counts(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PHYSCON_SPECTRAL_PATH", "quick")
     with pytest.raises(RuntimeError, match="matrix, fft or auto, got 'quick'"):
         chosen([8], [2])
+
+
+def test_rounding_is_allowed_for_one_call_and_where_pytorch_allows_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the kernel of a transform finds, and that of an op that solves; even after an error."""
+    allow, before = torch.ops.physcon_cuda.allow_tf32.default, torch.get_float32_matmul_precision()
+    monkeypatch.setattr(_cuda, "_record", lambda op, device: {"largest_rank": 128})
+    monkeypatch.setenv("PHYSCON_SPECTRAL_PATH", "matrix")
+    seen: list[bool] = []
+
+    def kernel(*_: Any) -> None:
+        seen.append(allow(False))
+        allow(seen[-1])
+        raise ArithmeticError
+
+    def call(op: str, *arguments: Any) -> None:
+        kernel._schema = getattr(torch.ops.physcon_cuda, op).default._schema  # type: ignore[attr-defined]
+        packet = type("Packet", (), {"default": staticmethod(kernel)})
+        names = {op: packet, "allow_tf32": torch.ops.physcon_cuda.allow_tf32}
+        with monkeypatch.context() as patch, pytest.raises(ArithmeticError):
+            patch.setattr(torch.ops, "physcon_cuda", type("Found", (), names))
+            _cuda._by_record(op)(*arguments)
+        assert allow(False) is False
+
+    x, weight, rows = torch.randn(2, 3, 32), torch.randn(4, 3, 3, 2), torch.randn(2, 8)
+    try:
+        for precision, allowed in (("highest", False), ("high", True), ("medium", True)):
+            torch.set_float32_matmul_precision(precision)
+            assert _cuda.tf32_allowed() is allowed
+            call("spectral_conv", x, weight, [])
+            call("condition_diagonal", rows[0], rows[0], rows, rows[:, 0], rows[:, 0], True, True)
+            assert seen == [allowed, False], precision
+            seen.clear()
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_the_newer_name_of_the_precision_is_read() -> None:
+    """In a process of its own: setting it closes the older name for good."""
+    program = (
+        "import torch, physcon_ext\n"
+        "from physcon_ext.ops._cuda import tf32_allowed\n"
+        "for value, allowed in (('ieee', False), ('tf32', True)):\n"
+        "    torch.backends.cuda.matmul.fp32_precision = value\n"
+        "    assert tf32_allowed() is allowed, value\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("modes", "by"), [(16, "kernel"), (513, "transforms")])

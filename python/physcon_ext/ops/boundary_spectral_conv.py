@@ -72,7 +72,8 @@ def boundary_spectral_conv(
         ``y_0, y_N`` those of the output before the axis is corrected. Axes are corrected in order,
         each seeing the input as those before it left it. With one axis the imaginary part of the
         gain does not count.
-        Accuracy: everything between the transform and the shifts is float64, also in float32.
+        Accuracy: everything between the transform and the shifts is float64, also in float32 and
+        where ``torch.set_float32_matmul_precision`` lets transforms be rounded (`spectral_conv`).
         Determinism: the same bits for any number of threads.
         Cost: one mixing of channels more than `spectral_conv` for each corrected axis, and as many
         backward; with several axes one more there. Kept for the backward pass: the truncated

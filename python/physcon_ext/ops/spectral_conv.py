@@ -64,6 +64,10 @@ def spectral_conv(
         Cost: about ``N m`` to ``2 N m`` operations per line and transform; half a ``N m`` on a
         single axis whose period is a multiple of 16. Kept for the backward pass: the truncated
         spectrum, ``2 M / N`` of ``x``, and the weight.
+        Precision on CUDA: float32 transforms have the accuracy of float32, also where they run on
+        the matrix units, with ``torch.set_float32_matmul_precision("highest")``; with ``"high"`` or
+        ``"medium"`` those with many modes are rounded to TF32, relative errors near ``1e-3``. The
+        mixing and all of float64 never are.
         Linear in ``x`` and in ``weight``; derivatives of every order exist.
 
     Example:
