@@ -24,7 +24,7 @@ DOUBLE_PRECISION = (
 )
 # Kernels that copy asynchronously or use matrix instructions, by name. No other may: a matrix
 # instruction that nobody asked for would round operands.
-ASYNCHRONOUS: tuple[str, ...] = ()
+ASYNCHRONOUS: tuple[str, ...] = ("spectral_stream_kernel",)
 # Transforms in an arithmetic other than the first of its kind: split numbers and TF32.
 MATRIX: tuple[str, ...] = ("ArithmeticE1", "ArithmeticE2")
 # Kernels whose blocks wait for each other, where the architecture has clusters.

@@ -170,11 +170,11 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_stream_kerne
     AnalysisCall<float> c
 ) {
     const int columns = static_cast<int>(blockDim.x) / AnalysisCut::row_threads * thread_columns;
-    const int64_t mode_tile = blockIdx.x / c.line_tiles % c.mode_tiles;
-    const int64_t split = blockIdx.x / (c.line_tiles * c.mode_tiles);
+    const int64_t mode_tile = block_index() / c.line_tiles % c.mode_tiles;
+    const int64_t split = block_index() / (c.line_tiles * c.mode_tiles);
     const Fold fold(c.n);
     const StreamTile tile = {
-        blockIdx.x % c.line_tiles * AnalysisCut::tile_rows,
+        block_index() % c.line_tiles * AnalysisCut::tile_rows,
         mode_tile * columns,
         split * c.run,
         smaller(fold.points, (split + 1) * c.run),
