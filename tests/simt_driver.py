@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,12 @@ def build(
     changed: dict[str, str] | None = None,
     *,
     driver: str = "driver.cpp",
-    kernels: bool = True,
+    kernels: str = "*.cu",
 ) -> Path:
     """Compile the kernels, the shim and a driver; ``changed`` maps kernel files to new text.
 
-    A driver may do without ``kernels`` but those it defines. Programs and object files are kept in
-    ``build/`` by all that they are made of.
+    A driver may do with some of the ``kernels``, a pattern of file names. Programs and object files
+    are kept in ``build/`` by all that they are made of.
     """
     if shutil.which(COMPILER) is None:
         raise RuntimeError(f"{COMPILER} not found; set CXX to a C++17 compiler with sanitizers")
@@ -68,7 +69,7 @@ def build(
     texts |= {p.name: p.read_text() for p in SHIM.iterdir()}
     interface = {p.name: p.read_text() for p in KERNELS.parent.glob("*.hpp")}
     texts |= interface | (changed or {})
-    units = [n for n in texts if kernels and n.endswith(".cu")] + ["simt.cpp", driver]
+    units = [n for n in texts if fnmatch(n, kernels)] + ["simt.cpp", driver]
     keys = {unit: _key(mode, unit, texts) for unit in units}
     folder = BUILD / f"{mode}-{_hash(repr(sorted(keys.items())))}"
     program = folder / "driver"

@@ -29,7 +29,7 @@ UNIT = 2.0**-24
 
 @pytest.fixture(scope="module")
 def units() -> Path:
-    return simt.build("fibers", driver="matrix_driver.cpp", kernels=False)
+    return simt.build("fibers", driver="matrix_driver.cpp", kernels="grid.cu")
 
 
 @pytest.fixture(scope="module")
