@@ -19,7 +19,7 @@ import simt_driver as simt
 import simt_spectral as spectral
 from op_suite import deviation, normal, seeded
 from physcon_ext.ops.composite import COMPOSITES
-from test_cuda_spectral import check, convolution
+from test_cuda_spectral import check, convolution, corrected, line_layers
 
 
 FUSED, SPLIT, TF32 = range(3)
@@ -171,6 +171,18 @@ def test_lines_with_more_modes_equal_the_oracle(fibers: Path, i: int) -> None:
     n, m, p = LONG_LINES[i]
     calls = convolution((n,), (m,), p and (p,), torch.float32, multiprocessors=(1, 40)[i % 2])
     check(fibers, [call.seeded(i) for call in calls])
+
+
+def test_grids_corrections_and_layers_equal_the_oracle(fibers: Path) -> None:
+    """Complex axes; split sums that a correction adds up; a layer with its skip."""
+    calls = convolution((40, 6), (30, 3), None, torch.float32)
+    calls += corrected((150,), (76,), None, torch.float32, kind=1, multiprocessors=40, major=8)
+    calls += [line_layers(torch.float32)[-1]]
+    check(fibers, calls)
+    # They did run on the matrix units: rounding changes them.
+    for call in calls:
+        a, b = spectral.run(fibers, [replace(call, tf32=t) for t in (False, True)])
+        assert not torch.equal(a.outputs[0], b.outputs[0]), call.op
 
 
 def test_what_rounds_is_what_was_allowed_to(fibers: Path) -> None:
