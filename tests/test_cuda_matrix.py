@@ -229,7 +229,7 @@ def test_a_stage_that_is_refilled_too_early_is_found(fibers: Path) -> None:
     """The barrier between stages: threads that run ahead overwrite what others read."""
     (call, _) = convolution((160,), (9,), None, torch.float32, multiprocessors=1)
     (whole,) = spectral.run(fibers, [call])
-    for skip in (0, 2):
+    for skip in (0, 1):
         outputs = []
         for seed in range(3):
             (answer,) = spectral.run(fibers, [call.seeded(seed, skip)])
