@@ -175,7 +175,7 @@ def test_lines_with_more_modes_equal_the_oracle(fibers: Path, i: int) -> None:
 
 def test_grids_corrections_and_layers_equal_the_oracle(fibers: Path) -> None:
     """Complex axes; split sums that a correction adds up; a layer with its skip."""
-    calls = convolution((40, 6), (30, 3), None, torch.float32)
+    calls = convolution((40, 6), (30, 3), None, torch.float32, multiprocessors=100)
     calls += corrected((150,), (76,), None, torch.float32, kind=1, multiprocessors=40, major=8)
     calls += [line_layers(torch.float32)[-1]]
     check(fibers, calls)
