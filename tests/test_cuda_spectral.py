@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,18 @@ def test_planes_and_volumes_equal_the_oracle(
             size, modes, period, dtype, batch=(), channels=(1, 1), multiprocessors=1
         )
     check(fibers, [call.seeded(seed) for seed, call in enumerate(calls)])
+
+
+def test_the_last_axis_of_planes_and_volumes_may_take_the_matrix_units(fibers: Path) -> None:
+    """With many modes: within the bound of single precision, coarser where that is allowed."""
+    for size, modes in (((5, 60), (4, 30)), ((2, 4, 60), (2, 2, 30))):
+        calls = convolution(size, modes, None, torch.float32, multiprocessors=WHOLE)
+        check(fibers, calls)
+        quick = [replace(call, tf32=True) for call in calls]
+        fine, coarse = (spectral.run(fibers, given) for given in (calls, quick))
+        for a, b in zip(fine, coarse, strict=True):
+            assert not torch.equal(a.outputs[0], b.outputs[0])
+            assert deviation(b.outputs[0], a.outputs[0].double()) <= 1e-3
 
 
 def test_whole_planes_and_volumes_take_three_launches(fibers: Path) -> None:

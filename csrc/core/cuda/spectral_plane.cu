@@ -26,20 +26,58 @@ Shape shape_of(const SpectralGrid& grid, int threads, std::size_t product) {
     const auto ends = static_cast<std::size_t>(end_numbers(grid, threads)) * sizeof(Complex);
     return {threads, larger(product + panels, ends)};
 }
+/// The arithmetic of the last axis: a line is read or written once.
 template <typename T>
-Shape analysis_shape(const SpectralGrid& grid) {
+Arithmetic plane_arithmetic(const SpectralGrid& grid, const Queue& queue) {
+    const int64_t n = grid.size[2], m = grid.modes[2];
+    const auto products = 2 * static_cast<double>(n) * static_cast<double>(m);
+    const double bytes = sizeof(T) * static_cast<double>(n);
+    return transform_arithmetic<T>(products, bytes, larger(Fold(n).points, m), queue.tf32);
+}
+template <typename T>
+Shape analysis_shape(const SpectralGrid& grid, Arithmetic arithmetic) {
+    const int least = on_matrix_units(arithmetic) ? matrix_column_threads : 2;
     const int across =
-        threads_across(grid.modes[2], 2, most_product_threads / AnalysisCut::row_threads);
+        threads_across(grid.modes[2], least, most_product_threads / AnalysisCut::row_threads);
     return shape_of<T>(
-        grid, across * AnalysisCut::row_threads, product_bytes<AnalysisCut, T>(across)
+        grid, across * AnalysisCut::row_threads, product_bytes<AnalysisCut, T>(across, arithmetic)
     );
 }
 template <typename T>
-Shape synthesis_shape(const SpectralGrid& grid) {
-    const int across = threads_across(Fold(grid.size[2]).points, 8, 16);
+Shape synthesis_shape(const SpectralGrid& grid, Arithmetic arithmetic) {
+    const int across = threads_across(Fold(grid.size[2]).points, matrix_column_threads, 16);
     return shape_of<T>(
-        grid, across * SynthesisCut::row_threads, product_bytes<SynthesisCut, T>(across)
+        grid, across * SynthesisCut::row_threads, product_bytes<SynthesisCut, T>(across, arithmetic)
     );
+}
+
+template <typename T, bool volume>
+auto analysis_kernel(Arithmetic wanted, bool faces) {
+    using Kernel = void (*)(PlaneCall<T>);
+    // With face rules there are no registers for the matrix units.
+    if (faces) {
+        return Kernel{spectral_plane_analysis_kernel<T, volume, true, Arithmetic::fused>};
+    }
+    if constexpr (sizeof(T) == 4) {
+        if (wanted != Arithmetic::fused) {
+            return wanted == Arithmetic::split
+                       ? Kernel{spectral_plane_analysis_kernel<T, volume, false, Arithmetic::split>}
+                       : Kernel{spectral_plane_analysis_kernel<T, volume, false, Arithmetic::tf32>};
+        }
+    }
+    return Kernel{spectral_plane_analysis_kernel<T, volume, false, Arithmetic::fused>};
+}
+template <typename T, bool volume>
+auto synthesis_kernel(Arithmetic wanted) {
+    using Kernel = void (*)(PlaneCall<T>);
+    if constexpr (sizeof(T) == 4) {
+        if (wanted != Arithmetic::fused) {
+            return wanted == Arithmetic::split
+                       ? Kernel{spectral_plane_synthesis_kernel<T, volume, Arithmetic::split>}
+                       : Kernel{spectral_plane_synthesis_kernel<T, volume, Arithmetic::tf32>};
+        }
+    }
+    return Kernel{spectral_plane_synthesis_kernel<T, volume, Arithmetic::fused>};
 }
 
 /// Shared memory that a block of the current device can have.
@@ -73,8 +111,12 @@ PlaneCall<T> plane_call(const Transform& t) {
 
 template <typename T>
 bool takes_planes(const SpectralGrid& grid, int64_t rows, const Queue& queue) {
+    const Arithmetic arithmetic = plane_arithmetic<T>(grid, queue);
+    const std::size_t shared = larger(
+        analysis_shape<T>(grid, arithmetic).shared, synthesis_shape<T>(grid, arithmetic).shared
+    );
     return grid.axes > 1 && rows >= queue.multiprocessors && grid_of(rows).y == 1 &&
-           larger(analysis_shape<T>(grid).shared, synthesis_shape<T>(grid).shared) <= most_shared();
+           shared <= most_shared();
 }
 
 template <typename T>
@@ -85,14 +127,11 @@ void analyse_planes(const Analysis<T>& a, Queue& queue) {
     for (int axis = 0; axis < 3; ++axis) {
         c.face_gradient[axis] = a.face_gradient[axis];
     }
-    auto* kernel = spectral_plane_analysis_kernel<T, false, false>;
-    if (any_rule(a.rule)) {
-        kernel = a.grid.axes == 3 ? spectral_plane_analysis_kernel<T, true, true>
-                                  : spectral_plane_analysis_kernel<T, false, true>;
-    } else if (a.grid.axes == 3) {
-        kernel = spectral_plane_analysis_kernel<T, true, false>;
-    }
-    const Shape shape = analysis_shape<T>(a.grid);
+    const bool faces = any_rule(a.rule);
+    const Arithmetic arithmetic = faces ? Arithmetic::fused : plane_arithmetic<T>(a.grid, queue);
+    auto* kernel = a.grid.axes == 3 ? analysis_kernel<T, true>(arithmetic, faces)
+                                    : analysis_kernel<T, false>(arithmetic, faces);
+    const Shape shape = analysis_shape<T>(a.grid, arithmetic);
     queue.run(kernel, a.rows, shape.threads, shape.shared, c);
 }
 
@@ -101,15 +140,11 @@ void synthesise_planes(const Synthesis<T>& s, Queue& queue) {
     PlaneCall<T> c = plane_call<T>(s);
     c.spectrum = s.spectrum;
     c.out = s.out;
-    const Shape shape = synthesis_shape<T>(s.grid);
-    queue.run(
-        s.grid.axes == 3 ? spectral_plane_synthesis_kernel<T, true>
-                         : spectral_plane_synthesis_kernel<T, false>,
-        s.rows,
-        shape.threads,
-        shape.shared,
-        c
-    );
+    const Arithmetic arithmetic = plane_arithmetic<T>(s.grid, queue);
+    auto* kernel = s.grid.axes == 3 ? synthesis_kernel<T, true>(arithmetic)
+                                    : synthesis_kernel<T, false>(arithmetic);
+    const Shape shape = synthesis_shape<T>(s.grid, arithmetic);
+    queue.run(kernel, s.rows, shape.threads, shape.shared, c);
 }
 
 #define PHYSCON_INSTANTIATE(T)                                                 \

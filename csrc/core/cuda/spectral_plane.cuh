@@ -10,7 +10,7 @@
 //   X(+-k) = sum_q (p(c + t) + p(c - t)) cos -+ i (p(c + t) - p(c - t)) sin,
 //
 // where real and imaginary part of p are lines of their own; a fourth of the products of the
-// complex form.
+// complex form. The last axis has the arithmetic of a line; these sums are short.
 //
 // With N points and M modes in all, device memory sees A (1 + 2 M / N) for a direction, A being the
 // bytes of the field. Axis by axis the spectra between the axes were written and read again: with
@@ -173,13 +173,13 @@ inline int64_t panel_numbers(const SpectralGrid& grid) {
 }
 
 /// `faces`: the input is pulled back through the face rules.
-template <typename T, bool volume, bool faces>
+template <typename T, bool volume, bool faces, Arithmetic arithmetic>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analysis_kernel(
     PlaneCall<T> c
 ) {
     const int across = static_cast<int>(blockDim.x) / AnalysisCut::row_threads;
     const int columns = across * thread_columns;
-    const PlaneMemory<T> memory(c.grid, product_bytes<AnalysisCut, T>(across));
+    const PlaneMemory<T> memory(c.grid, product_bytes<AnalysisCut, T>(across, arithmetic));
     const int64_t row = blockIdx.x, rows = c.grid.size[1], n = c.grid.size[2];
     const int64_t modes = c.grid.modes[2], lines = c.grid.modes[1] * modes;
     const Fold fold(n);
@@ -227,7 +227,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
                         memory.panel[(i0 + i) * modes + k0 + column] = {re, im};
                     }
                 };
-                pair_product<Form::folded_analysis, AnalysisCut>(
+                pair_product<Form::folded_analysis, AnalysisCut, arithmetic>(
                     memory.product, 0, fold.points, left, right, store
                 );
             }
@@ -261,13 +261,13 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
     record_ends(reinterpret_cast<Complex*>(shared_memory()), c, row, in);
 }
 
-template <typename T, bool volume>
+template <typename T, bool volume, Arithmetic arithmetic>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthesis_kernel(
     PlaneCall<T> c
 ) {
     const int across = static_cast<int>(blockDim.x) / SynthesisCut::row_threads;
     const int columns = across * thread_columns;
-    const PlaneMemory<T> memory(c.grid, product_bytes<SynthesisCut, T>(across));
+    const PlaneMemory<T> memory(c.grid, product_bytes<SynthesisCut, T>(across, arithmetic));
     const int64_t row = blockIdx.x, rows = c.grid.size[1], n = c.grid.size[2];
     const int64_t modes = c.grid.modes[2], lines = c.grid.modes[1] * modes;
     const Fold fold(n);
@@ -320,7 +320,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthe
                         y[fold.down - q] = even + odd;
                     }
                 };
-                pair_product<Form::folded_synthesis, SynthesisCut>(
+                pair_product<Form::folded_synthesis, SynthesisCut, arithmetic>(
                     memory.product, 0, modes, left, right, store
                 );
             }
