@@ -28,7 +28,13 @@ ASYNCHRONOUS: tuple[str, ...] = ("spectral_stream_kernel",)
 # Transforms in an arithmetic other than the first of its kind: split numbers and TF32.
 MATRIX: tuple[str, ...] = ("ArithmeticE1", "ArithmeticE2")
 # Kernels whose blocks wait for each other, where the architecture has clusters.
-CLUSTERS = ("boundary_line_kernel", "boundary_line_adjoint_kernel", "spectral_cluster_kernel")
+CLUSTERS = (
+    "boundary_line_kernel",
+    "boundary_line_adjoint_kernel",
+    "boundary_orbit_kernel",
+    "boundary_orbit_adjoint_kernel",
+    "spectral_cluster_kernel",
+)
 
 
 def test_the_report_of_the_compiler_is_read() -> None:

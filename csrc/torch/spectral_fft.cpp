@@ -221,9 +221,12 @@ bool line_fft_is_cheaper(const SpectralGrid& grid, std::size_t bytes) {
            grid.period[2] > 256;  // below, whole transforms never won
 }
 
-/// How much slower whole transforms of several axes are for lengths that are not made of small
-/// primes, and odd ones.
+/// How long whole transforms of several axes take by what their lengths are made of: powers of two
+/// least, small primes, odd ones.
 double length_factor(int64_t n) {
+    if ((n & (n - 1)) == 0) {
+        return 0.9;
+    }
     int64_t rest = n;
     bool few = true;
     for (const int64_t prime : {2, 3, 5, 7, 11, 13}) {
@@ -246,7 +249,7 @@ bool fft_is_cheaper(const SpectralGrid& grid, std::size_t bytes) {
     if (grid.axes == 1) {
         return line_fft_is_cheaper(grid, bytes);
     }
-    double work = 0, lines = 1, columns = 1, points = 1, factor = 1;
+    double work = 0, lines = 1, columns = 1, points = 1, factor = 0;
     for (int axis = 0; axis < 3; ++axis) {
         columns *= static_cast<double>(grid.size[axis]);
     }
