@@ -7,6 +7,7 @@ imported where it is used: the command itself must start without it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -569,7 +570,8 @@ def benchmarks() -> Iterator[Benchmark]:
     from bench import gpu_convolutions
 
     yield from gpu_convolutions.benchmarks()
-    for measured in _marginal_rows():
+    convolutions = (m for m in gpu_convolutions.benchmarks() if m.direction == "forward")
+    for measured in itertools.chain(_marginal_rows(), convolutions):
         if measured.bars:
             yield in_bfloat16(measured)
 
@@ -594,7 +596,7 @@ def in_bfloat16(measured: Benchmark) -> Benchmark:
         make=lambda: cast(measured.make(), torch.float32, torch.bfloat16),
         baselines=baselines,
         bytes=measured.bytes // 2,
-        errors=_errors(measured.ours, baselines["torch"]),
+        errors=_errors(measured.ours, baselines.get("published", baselines["torch"])),
         dtype="bfloat16",
     )
 

@@ -88,7 +88,7 @@ def _encode(call: Call) -> simt.Encoded:
     a = call.arguments
     back = call.op.endswith("backward")
     first: Tensor = a[0]
-    dtype, double = first.dtype, torch.float64
+    dtype = first.dtype
     gains: tuple[Tensor, ...] = ()
     values: tuple[Tensor, ...] = ()
     stencils: tuple[Tensor, ...] = ()
@@ -134,7 +134,7 @@ def _encode(call: Call) -> simt.Encoded:
     one = (1,) * (3 - d)
     header = struct.pack(
         "<19q3d36q",
-        *(OPS[call.op], dtype == double, call.seed, call.skip, call.multiprocessors, call.major),
+        *(OPS[call.op], simt.TYPES[dtype], call.seed, call.skip, call.multiprocessors, call.major),
         ("automatic", "one", "several").index(call.launches),
         *(call.tf32, d, math.prod(s.batch), *s.channels, activated),
         *(*one, *s.size, *one, *s.modes),
@@ -160,10 +160,11 @@ def _outputs(
     dtype: torch.dtype,
 ) -> list[tuple[Shape, torch.dtype]]:
     c_in, c_out = s.channels
-    weight = ((*s.modes, c_in, c_out, 2), dtype)
+    computed = torch.float32 if dtype.itemsize == 2 else dtype
+    weight = ((*s.modes, c_in, c_out, 2), computed)
     x, y = ((*s.batch, c, *s.size) for c in s.channels)
-    data = [(tuple(v.shape), dtype) for v in _from_slots(values, len(s.size))]
-    spectrum = ((*s.modes, *s.batch, c_in, 2), dtype)
+    data = [(tuple(v.shape), computed) for v in _from_slots(values, len(s.size))]
+    spectrum = ((*s.modes, *s.batch, c_in, 2), computed)
     match call.op:
         case "spectral_conv":
             return [(y, dtype), spectrum]
@@ -185,7 +186,7 @@ def _outputs(
             record = (others, *s.batch, (4 * c_in + 2 * c_out) * parts)
             kept: list[tuple[Shape, torch.dtype]] = []
             if call.op == "fno_block":
-                kept = [(y if all(call.arguments[-2:]) else (0,), dtype)]
+                kept = [(y if all(call.arguments[-2:]) else (0,), computed)]
             return [(y, dtype), *kept, spectrum, (record, torch.float64)]
         case _:
             matrices = [(tuple(g.shape), torch.float64) for g in _from_slots(gains, len(s.size))]

@@ -3,17 +3,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import simt_driver as simt
+import simt_spectral as spectral
 from op_suite import OPS, normal, positive, same_bits, seeded
+from physcon_ext import ops
+from physcon_ext.ops import _cuda
 from simt_driver import Plan, Problem
+from simt_spectral import Call
 from test_cuda_kernels import problems
+from test_cuda_spectral import BY_AXIS, WHOLE, convolution, corrected, line_layers
 
 
 LOW = [torch.bfloat16, torch.float16]
@@ -96,3 +104,125 @@ def test_overflow_tiny_numbers_and_nan_are_stored_as_torch_stores_them(
     values[0] = mean.clone()
     values[0][3] = torch.nan
     check(fibers, [Problem("condition_diagonal", (*values, False, False), Plan(threads=64))], dtype)
+
+
+# ---- convolutions --------------------------------------------------------------------------------
+# Fields have 16 bits, weights and spectra stay float32.
+
+
+@pytest.fixture(scope="module")
+def convolutions() -> Path:
+    return spectral.build("fibers")
+
+
+def check_fields(program: Path, calls: list[Call], dtype: torch.dtype) -> None:
+    """Calls on float32, their fields in 16 bits, against the same numbers as float32."""
+    low = [replace(c, arguments=(c.arguments[0].to(dtype), *c.arguments[1:])) for c in calls]
+    wide = [replace(c, arguments=(c.arguments[0].float(), *c.arguments[1:])) for c in low]
+    found, expected = spectral.run(program, low), spectral.run(program, wide)
+    for a, b in zip(found, expected, strict=True):
+        assert a.outputs[0].dtype == dtype
+        same_bits(a.outputs, [b.outputs[0].to(dtype), *b.outputs[1:]])
+        assert a.launches == b.launches
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+def test_convolutions_on_lines_round_once(convolutions: Path, dtype: torch.dtype) -> None:
+    """Points in the middle, several tiles, split sums, matrix units, runs of four."""
+    calls = []
+    for n, m in ((1, 1), (67, 34), (101, 7), (160, 16), (264, 5), (128, 65)):
+        for multiprocessors in (1, 40):
+            calls += convolution((n,), (m,), None, torch.float32, multiprocessors=multiprocessors)
+    calls += [replace(c, tf32=True) for c in convolution((128,), (65,), None, torch.float32)]
+    check_fields(convolutions, [c.seeded(i) for i, c in enumerate(calls)], dtype)
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+def test_convolutions_on_planes_and_volumes_round_once(
+    convolutions: Path, dtype: torch.dtype
+) -> None:
+    calls = []
+    for size, modes in (((13, 9), (6, 3)), ((5, 60), (4, 30)), ((4, 3, 20), (2, 2, 9))):
+        for multiprocessors in (WHOLE, BY_AXIS):
+            calls += convolution(size, modes, None, torch.float32, multiprocessors=multiprocessors)
+    calls += convolution((2, 4, 60), (2, 2, 30), None, torch.float32, multiprocessors=WHOLE)
+    calls += [replace(c, tf32=True) for c in calls[4:6] + calls[-2:]]
+    check_fields(convolutions, calls, dtype)
+
+
+@pytest.mark.parametrize("launches", ["several", "one"])
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+def test_corrected_convolutions_and_layers_on_lines_round_once(
+    convolutions: Path, dtype: torch.dtype, launches: str
+) -> None:
+    """End values that the gains see, face rules forward and backward, kept fields of layers."""
+    calls = []
+    for i, (n, m) in enumerate(((2, 1), (13, 7), (64, 9), (150, 3))):
+        calls += corrected((n,), (m,), None, torch.float32, kind=i % 3)
+        calls += corrected((n,), (m,), None, torch.float32, kind=i % 3, axes=())
+    calls += line_layers(torch.float32) + line_layers(torch.float32, bare=True)
+    calls += convolution((67,), (9,), None, torch.float32)
+    calls = [replace(c, launches=launches, seed=i) for i, c in enumerate(calls)]
+    check_fields(convolutions, calls, dtype)
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+def test_convolutions_store_overflow_tiny_numbers_and_nan_as_torch_does(
+    convolutions: Path, dtype: torch.dtype
+) -> None:
+    """Items around the smallest numbers, beyond the largest one, and one of NaN."""
+    for size, modes in (((1,), (1,)), ((64,), (5,)), ((4, 16), (2, 5))):
+        for call in convolution(size, modes, None, torch.float32, batch=(9,), channels=(1, 1)):
+            first: Tensor = call.arguments[0]
+            weight = call.arguments[1 if call.op == "spectral_conv" else 2]
+            sizes = torch.tensor([2.0**-149, 2.0**-28, 2.0**-24, 2.0**-14, 1.0, 2.0**10])
+            first[:6] *= sizes.view(-1, *(1,) * (first.ndim - 1))
+            first[8].view(-1)[0] = torch.nan
+            if size == (1,):  # y is x times the weight, without a sum that would overflow
+                weight[..., 0], weight[..., 1] = 1 + 3 * 2.0**-10, 0
+                first[6], first[7] = torch.finfo(dtype).max, torch.finfo(dtype).min
+            low = replace(call, arguments=(first.to(dtype), *call.arguments[1:]))
+            ((y, *_),) = [answer.outputs for answer in spectral.run(convolutions, [low])]
+            assert y[8].isnan().all() and y[:6].isfinite().all()
+            assert size != (1,) or y[6:8].flatten().tolist() == [torch.inf, -torch.inf]
+            check_fields(convolutions, [call], dtype)
+
+
+class Seen(TorchDispatchMode):
+    """The dtypes that came to each op of the package, and those that came back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[str, list[torch.dtype]] = {}
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        result = function(*arguments, **(options or {}))
+        if function.namespace == "physcon":
+            given = [*arguments, *(result if isinstance(result, tuple) else [result])]
+            found = [t.dtype for t in given if isinstance(t, Tensor)]
+            self.calls[function._schema.name.split("::")[1]] = found
+        return result
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+def test_a_convolution_with_kernels_gets_its_fields_in_sixteen_bits(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    """Fields and their gradients; weights and what is kept are float32. Else all is float32."""
+    wide = torch.float32
+    monkeypatch.setattr(_cuda, "_record", lambda op, device: {"largest_rank": 0})
+    for kept_modes, field in ((5, dtype), (65, wide)):  # many modes: by whole transforms
+        monkeypatch.setenv("PHYSCON_SPECTRAL_PATH", "auto" if field == dtype else "fft")
+        for weight_dtype in (dtype, wide):
+            with FakeTensorMode(), Seen() as seen:
+                x = torch.empty(2, 3, 128, dtype=dtype, device="cuda")
+                weight = torch.empty(kept_modes, 3, 4, 2, dtype=weight_dtype, device="cuda")
+                y = ops.spectral_conv(x=x, weight=weight)
+                kept = (torch.empty(kept_modes, 2, 3, 2, device="cuda"), weight.float())
+                back = torch.ops.physcon.spectral_conv_backward.default
+                back(y.to(field), *kept, [128], [128.0], True, True)
+            assert (y.dtype, y.shape) == (dtype, (2, 4, 128))
+            assert seen.calls["spectral_conv"] == [field, wide, field, wide]
+            assert seen.calls["spectral_conv_backward"] == [field, wide, wide, field, wide]

@@ -205,7 +205,7 @@ def test_the_tests_for_a_device_call_every_op(monkeypatch: pytest.MonkeyPatch) -
             device.test_no_items_are_no_work(op)
         for name in device.CONVOLUTIONS:
             device.test_convolutions_and_their_gradients_equal_those_of_the_cpu(
-                name, device.FIELDS[2], torch.float32
+                name, device.FIELDS[2], "several", torch.float32, monkeypatch
             )
         device.test_responses_and_gains_equal_those_of_the_cpu(device.FIELDS[2])
         device.test_finite_volume_steps_equal_those_of_the_cpu(*device.LAWS[0])
@@ -288,7 +288,7 @@ def test_every_row_of_the_benchmark_is_measured_and_written(
     rows = list(gpu_cases.benchmarks())
     named = [(e["op"], e["pass"], e["dtype"]) for e in entries]
     assert named == [(r.op, r.direction, r.dtype) for r in rows]
-    assert sum(dtype == "bfloat16" for *_, dtype in named) == 6
+    assert sum(dtype == "bfloat16" for *_, dtype in named) == 12
     for row, entry in zip(rows, entries, strict=True):
         assert ("ratio_torch_compile_graph" in entry) == (row.direction == "forward")
         other = {f"torch_{way}" for way in gpu_cases.WAYS}

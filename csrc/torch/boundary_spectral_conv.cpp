@@ -28,8 +28,8 @@ std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
     const char* op = "physcon::boundary_spectral_conv";
     const auto axes = static_cast<int64_t>(period.size());
     const SpectralCall call(op, "x", x_in, axes, weight_in, period);
-    const ScalarType type = x_in.scalar_type();
-    call.check("x", x_in, call.value_shape(call.in), type);
+    const ScalarType type = computed_type(call, x_in, stencil_0);
+    call.check("x", x_in, call.value_shape(call.in), x_in.scalar_type());
     call.check("weight", weight_in, shape_of(weight_in), type);
     const GivenGains gains(call, {&gain_0, &gain_1, &gain_2});
     const Faces faces(
@@ -42,16 +42,16 @@ std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
     );
     const Tensor x = packed(x_in), weight = packed(weight_in);
     Tensor y = allocate(x, call.value_shape(call.out));
-    Tensor spectrum = allocate(x, call.spectrum_shape(call.in));
+    Tensor spectrum = allocate(x, call.spectrum_shape(call.in), type);
     Tensor shifts = allocate(x, shifts_shape(call, gains), ScalarType::Double);
-    dispatch(op, x, [&](auto type_tag) {
+    dispatch(op, weight, [&](auto type_tag) {
         using scalar_t = decltype(type_tag);
         BoundarySpectralConvArgs<scalar_t> args;
         set_sizes<scalar_t>(call, weight, args);
-        args.x = x.const_data_ptr<scalar_t>();
+        args.x = field_data<scalar_t>(x);
         args.gains = gains.view(call.grid.axes);
         faces.set(args.rule);
-        args.y_out = y.mutable_data_ptr<scalar_t>();
+        args.y_out = mutable_field_data<scalar_t>(y);
         args.spectrum_out = spectrum.mutable_data_ptr<scalar_t>();
         args.shifts_out = shifts.mutable_data_ptr<double>();
         if (x.is_cuda()) {
@@ -97,9 +97,9 @@ boundary_spectral_conv_backward(
     const char* op = "physcon::boundary_spectral_conv_backward";
     const auto axes = static_cast<int64_t>(period.size());
     const SpectralCall call(op, "grad", grad_in, axes, weight_in, period);
-    const ScalarType type = grad_in.scalar_type();
+    const ScalarType type = computed_type(call, grad_in, stencil_0);
     const GivenGains gains(call, {&gain_0, &gain_1, &gain_2});
-    call.check("grad", grad_in, call.value_shape(call.out), type);
+    call.check("grad", grad_in, call.value_shape(call.out), grad_in.scalar_type());
     call.check("weight", weight_in, shape_of(weight_in), type);
     call.check("spectrum", spectrum_in, call.spectrum_shape(call.in), type);
     call.check("shifts", shifts_in, shifts_shape(call, gains), ScalarType::Double);
@@ -114,25 +114,25 @@ boundary_spectral_conv_backward(
     const Tensor grad = packed(grad_in), spectrum = packed(spectrum_in), shifts = packed(shifts_in),
                  weight = packed(weight_in);
     Tensor x_out = allocate(grad, x_needed ? call.value_shape(call.in) : Shape{0});
-    Tensor weight_out = allocate(grad, weight_needed ? shape_of(weight) : Shape{0});
+    Tensor weight_out = allocate(weight, weight_needed ? shape_of(weight) : Shape{0});
     Tensor gain_out[3];
     for (int axis = 0; axis < 3; ++axis) {
         const bool wanted = gains_needed && gains.corrected(axis);
         gain_out[axis] =
             allocate(grad, wanted ? shape_of(gains.gain[axis]) : Shape{0}, ScalarType::Double);
     }
-    FaceGradients values(faces, grad, values_needed);
-    dispatch(op, grad, [&](auto type_tag) {
+    FaceGradients values(faces, weight, values_needed);
+    dispatch(op, weight, [&](auto type_tag) {
         using scalar_t = decltype(type_tag);
         BoundarySpectralConvBackwardArgs<scalar_t> args;
         set_sizes<scalar_t>(call, weight, args);
-        args.grad = grad.const_data_ptr<scalar_t>();
+        args.grad = field_data<scalar_t>(grad);
         args.spectrum = spectrum.const_data_ptr<scalar_t>();
         args.shifts = shifts.const_data_ptr<double>();
         args.gains = gains.view(call.grid.axes);
         faces.set(args.rule);
         values.set(faces, args.face_gradient);
-        args.x_out = x_needed ? x_out.mutable_data_ptr<scalar_t>() : nullptr;
+        args.x_out = x_needed ? mutable_field_data<scalar_t>(x_out) : nullptr;
         args.weight_out = weight_needed ? weight_out.mutable_data_ptr<scalar_t>() : nullptr;
         for (int axis = 0; axis < call.grid.axes; ++axis) {
             if (gain_out[axis].numel() != 0) {

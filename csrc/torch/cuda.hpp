@@ -23,6 +23,26 @@ void dispatch_stored(const Tensor& t, Body&& body) {
     }
 }
 
+/// How kernels find the numbers of a tensor.
+inline cuda::Storage storage_of(const Tensor& t) {
+    return !is_stored(t)                             ? cuda::Storage::own
+           : t.scalar_type() == ScalarType::BFloat16 ? cuda::Storage::bfloat16
+                                                     : cuda::Storage::float16;
+}
+/// The dtype that kernels compute in.
+inline ScalarType computed_type(const Tensor& t) {
+    return t.is_cuda() && is_stored(t) ? ScalarType::Float : t.scalar_type();
+}
+/// The numbers of a field, which may be 16-bit ones: a pointer as kernels of such fields take it.
+template <typename T>
+const T* field_data(const Tensor& t) {
+    return static_cast<const T*>(t.const_data_ptr());
+}
+template <typename T>
+T* mutable_field_data(const Tensor& t) {
+    return static_cast<T*>(t.mutable_data_ptr());
+}
+
 /// Makes the device of a tensor current while it lives, and finds its current stream.
 class CudaCall {
   public:

@@ -17,6 +17,7 @@ namespace {
 struct Block {
     SpectralCall call;
     Tensor skip, bias;
+    ScalarType type;  ///< of everything but fields, which may have 16 bits
     Faces faces;
     bool corrected;
 
@@ -36,15 +37,14 @@ struct Block {
         : call(op, name, field, std::max<int64_t>(1, weight.dim() - 3), weight, period),
           skip(packed(skip_in)),
           bias(packed(bias_in)),
-          faces(
-              op, call.value_shape(call.out), field.scalar_type(), call.grid.axes, values, stencils
-          ),
+          type(computed_type(call, field, *stencils[0])),
+          faces(op, call.value_shape(call.out), type, call.grid.axes, values, stencils),
           corrected(false) {
         for (const Tensor* gain : gains) {
             corrected = corrected || gain->numel() != 0;
         }
-        const ScalarType type = field.scalar_type();
-        call.check(name, field, call.value_shape(is_input ? call.in : call.out), type);
+        const Shape shape = call.value_shape(is_input ? call.in : call.out);
+        call.check(name, field, shape, field.scalar_type());
         call.check("weight", weight, shape_of(weight), type);
         call.check("skip", skip, has_skip() ? Shape{call.in, call.out} : Shape{0}, type);
         call.check("bias", bias, has_bias() ? Shape{call.out} : Shape{0}, type);
@@ -100,7 +100,7 @@ std::pair<Tensor, Tensor> run_line(
     const SpectralCall& call = block.call;
     const Tensor weight = packed(weight_in);
     const GivenGains gains(call, given);
-    const Tensor spectrum = allocate(x, call.spectrum_shape(call.in));
+    const Tensor spectrum = allocate(x, call.spectrum_shape(call.in), block.type);
     const Tensor shifts =
         allocate(x, block.corrected ? shifts_shape(call, gains) : Shape{0}, ScalarType::Double);
     SpectralCudaCall<T> device(call, x);
@@ -150,11 +150,14 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fno_block(
         period
     );
     const Tensor x = packed(x_in);
-    const Tensor nothing = allocate(x, {0}), no_stencil = allocate(x, {0}, ScalarType::Double);
+    const Tensor nothing = allocate(x, {0}, block.type),
+                 no_stencil = allocate(x, {0}, ScalarType::Double);
+    const bool kept = activated && keep;
     Tensor field, spectrum, shifts = allocate(x, {0}, ScalarType::Double);
     const bool line = takes_line(block, x);
     if (line) {
-        field = allocate(x, block.call.value_shape(block.call.out));
+        const Shape shape = block.call.value_shape(block.call.out);
+        field = kept ? allocate(x, shape, block.type) : allocate(x, shape);
     } else if (block.corrected) {
         std::tie(field, spectrum, shifts) = boundary_spectral_conv(
             x,
@@ -173,21 +176,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fno_block(
     } else {
         std::tie(field, spectrum) = spectral_conv(x, weight, period);
     }
-    const bool kept = activated && keep;
     Tensor y = kept ? allocate(x, shape_of(field)) : field;
-    dispatch(block.call.op, x, [&](auto type) {
+    dispatch(block.call.op, weight, [&](auto type) {
         using scalar_t = decltype(type);
         PointwiseArgs<scalar_t> args;
         set_sizes(block, args);
-        args.x = x.const_data_ptr<scalar_t>();
+        args.x = field_data<scalar_t>(x);
         if (block.has_skip()) {
             args.skip = {block.skip.const_data_ptr<scalar_t>(), 1, block.call.out};
         }
         args.bias = block.has_bias() ? block.bias.const_data_ptr<scalar_t>() : nullptr;
         args.activated = activated;
         block.faces.set(args.rule);
-        args.field = field.mutable_data_ptr<scalar_t>();
-        args.output = y.mutable_data_ptr<scalar_t>();
+        args.field = mutable_field_data<scalar_t>(field);
+        args.output = mutable_field_data<scalar_t>(y);
         if (line) {
             std::tie(spectrum, shifts) =
                 run_line(block, x, weight, {&gain_0, &gain_1, &gain_2}, args);

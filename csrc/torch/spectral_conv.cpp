@@ -341,11 +341,11 @@ std::tuple<Tensor, Tensor> spectral_conv(
     const char* op = "physcon::spectral_conv";
     const int64_t d = std::max<int64_t>(1, weight_in.dim() - 3);
     const SpectralCall call(op, "x", x_in, d, weight_in, period);
-    const ScalarType type = x_in.scalar_type();
-    call.check("x", x_in, call.value_shape(call.in), type);
+    const ScalarType type = computed_type(x_in);
+    call.check("x", x_in, call.value_shape(call.in), x_in.scalar_type());
     call.check("weight", weight_in, shape_of(weight_in), type);
     const Tensor x = packed(x_in), weight = packed(weight_in);
-    Tensor spectrum = allocate(x, call.spectrum_shape(call.in));
+    Tensor spectrum = allocate(x, call.spectrum_shape(call.in), type);
     if (x.is_cpu() && call.items > 0 && prefers_fft(call.grid, type)) {
         Tensor y;
         dispatch(op, x, [&](auto tag) {
@@ -355,12 +355,12 @@ std::tuple<Tensor, Tensor> spectral_conv(
         return {y, spectrum};
     }
     Tensor y = allocate(x, call.value_shape(call.out));
-    dispatch(op, x, [&](auto tag) {
+    dispatch(op, weight, [&](auto tag) {
         using scalar_t = decltype(tag);
         SpectralConvArgs<scalar_t> args;
         set_sizes<scalar_t>(call, weight, args);
-        args.x = x.const_data_ptr<scalar_t>();
-        args.y_out = y.mutable_data_ptr<scalar_t>();
+        args.x = field_data<scalar_t>(x);
+        args.y_out = mutable_field_data<scalar_t>(y);
         args.spectrum_out = spectrum.mutable_data_ptr<scalar_t>();
         if (x.is_cuda()) {
             SpectralCudaCall<scalar_t> device(call, x);
@@ -391,7 +391,7 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
     const char* op = "physcon::spectral_conv_backward";
     const auto d = static_cast<int64_t>(size.size());
     const SpectralCall call(op, "grad", grad_in, d, weight_in, period);
-    const ScalarType type = grad_in.scalar_type();
+    const ScalarType type = computed_type(grad_in);
     STD_TORCH_CHECK(
         call.size == size,
         op,
@@ -400,11 +400,11 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
         ", got ",
         describe(call.size)
     );
-    call.check("grad", grad_in, call.value_shape(call.out), type);
+    call.check("grad", grad_in, call.value_shape(call.out), grad_in.scalar_type());
     call.check("weight", weight_in, shape_of(weight_in), type);
     call.check("spectrum", spectrum_in, call.spectrum_shape(call.in), type);
     const Tensor grad = packed(grad_in), spectrum = packed(spectrum_in), weight = packed(weight_in);
-    Tensor weight_out = allocate(grad, weight_needed ? shape_of(weight) : Shape{0});
+    Tensor weight_out = allocate(weight, weight_needed ? shape_of(weight) : Shape{0});
     if (grad.is_cpu() && call.items > 0 && prefers_fft(call.grid, type)) {
         Tensor x_bar;
         dispatch(op, grad, [&](auto tag) {
@@ -415,13 +415,13 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
         return {x_bar, weight_out};
     }
     Tensor x_out = allocate(grad, x_needed ? call.value_shape(call.in) : Shape{0});
-    dispatch(op, grad, [&](auto tag) {
+    dispatch(op, weight, [&](auto tag) {
         using scalar_t = decltype(tag);
         SpectralConvBackwardArgs<scalar_t> args;
         set_sizes<scalar_t>(call, weight, args);
-        args.grad = grad.const_data_ptr<scalar_t>();
+        args.grad = field_data<scalar_t>(grad);
         args.spectrum = spectrum.const_data_ptr<scalar_t>();
-        args.x_out = x_needed ? x_out.mutable_data_ptr<scalar_t>() : nullptr;
+        args.x_out = x_needed ? mutable_field_data<scalar_t>(x_out) : nullptr;
         args.weight_out = weight_needed ? weight_out.mutable_data_ptr<scalar_t>() : nullptr;
         if (grad.is_cuda()) {
             SpectralCudaCall<scalar_t> device(call, grad);

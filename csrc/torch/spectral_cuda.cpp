@@ -44,7 +44,7 @@ Tensor tables_of(const SpectralCall& call, const Tensor& like, const CudaCall& d
     }
     const std::size_t bytes = cuda::spectral_tables_size<T>(call.grid);
     Tensor memory =
-        allocate(like, {static_cast<int64_t>(bytes / sizeof(T)) + 1}, like.scalar_type());
+        allocate(like, {static_cast<int64_t>(bytes / sizeof(T)) + 1}, computed_type(like));
     device.check(
         cuda::spectral_tables<T>(call.grid, memory.template mutable_data_ptr<T>(), device.device())
     );
@@ -77,6 +77,7 @@ cuda::Launches wanted_launches() {
 template <typename T>
 SpectralCudaCall<T>::SpectralCudaCall(const SpectralCall& call, const Tensor& like)
     : device_(call.op, like),
+      storage_(storage_of(like)),
       tables_(tables_of<T>(call, like, device_)),
       launches_(wanted_launches()) {}
 

@@ -8,9 +8,19 @@
 
 namespace physcon::binding {
 
+/// The dtype that a corrected convolution or a layer computes in: of 16-bit fields, kernels know
+/// those of lines whose faces the last pass assigns.
+inline ScalarType computed_type(
+    const SpectralCall& call, const Tensor& field, const Tensor& stencil
+) {
+    const int64_t width = stencil.numel() != 0 ? stencil.size(1) : 0;
+    return cuda::fuses_layer(call.grid, width) ? computed_type(field) : field.scalar_type();
+}
+
 template <typename T>
 class SpectralCudaCall {
   public:
+    /// `like`: a field of the call, in the storage of all of them.
     SpectralCudaCall(const SpectralCall& call, const Tensor& like);
     /// The tables of the grid, alive as long as this object.
     const T* tables() const {
@@ -24,11 +34,13 @@ class SpectralCudaCall {
     ) {
         cuda::Device device = device_.device();
         device.launches = launches_;
+        device.storage = storage_;
         device_.check(launch(args, device, device_.workspace(workspace(args, device))));
     }
 
   private:
     CudaCall device_;
+    cuda::Storage storage_;
     Tensor tables_;
     cuda::Launches launches_;
 };

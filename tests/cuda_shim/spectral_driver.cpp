@@ -15,7 +15,7 @@ using namespace physcon::cuda;
 using simt::Arrays;
 
 struct Header {
-    std::int64_t op, is_double, seed, skip, multiprocessors, major, launches, tf32;
+    std::int64_t op, type, seed, skip, multiprocessors, major, launches, tf32;
     std::int64_t axes, batch, in, out, activated;
     std::int64_t size[3], modes[3];
     double period[3];
@@ -29,7 +29,15 @@ struct Call {
     Device device;
     std::int64_t batch, in, out, points, modes;
     explicit Call(const Header& h)
-        : device{nullptr, static_cast<int>(h.multiprocessors), static_cast<Launches>(h.launches), h.tf32 != 0},
+        : device{
+              nullptr,
+              static_cast<int>(h.multiprocessors),
+              static_cast<Launches>(h.launches),
+              h.tf32 != 0,
+              h.type == 2   ? Storage::bfloat16
+              : h.type == 3 ? Storage::float16
+                            : Storage::own
+          },
           batch(h.batch),
           in(h.in),
           out(h.out),
@@ -52,6 +60,14 @@ struct Call {
         simt::launches();  // once per grid: not part of a call
         return error;
     }
+    /// A field that is an output, in its storage type.
+    template <typename T>
+    T* field(Arrays& arrays, std::int64_t count) const {
+        if (device.storage == Storage::own) {
+            return arrays.output<T>(count);
+        }
+        return reinterpret_cast<T*>(arrays.output<std::uint16_t>(count));
+    }
     template <typename Args>
     void set(Args& a) const {
         a.grid = grid;
@@ -70,7 +86,7 @@ const char* conv(const Call& call, Arrays& arrays) {
     }
     a.x = arrays.input<T>();
     a.weight = arrays.input<T>();
-    a.y_out = arrays.output<T>(call.batch * call.out * call.points);
+    a.y_out = call.field<T>(arrays, call.batch * call.out * call.points);
     a.spectrum_out = arrays.output<T>(2 * call.modes * call.batch * call.in);
     void* workspace = arrays.scratch(spectral_conv_workspace(a, call.device));
     return spectral_conv(a, call.device, workspace);
@@ -86,7 +102,7 @@ const char* conv_backward(const Call& call, Arrays& arrays) {
     a.grad = arrays.input<T>();
     a.spectrum = arrays.input<T>();
     a.weight = arrays.input<T>();
-    a.x_out = arrays.output<T>(call.batch * call.in * call.points);
+    a.x_out = call.field<T>(arrays, call.batch * call.in * call.points);
     a.weight_out = arrays.output<T>(2 * call.modes * call.in * call.out);
     void* workspace = arrays.scratch(spectral_conv_backward_workspace(a, call.device));
     return spectral_conv_backward(a, call.device, workspace);
@@ -190,7 +206,7 @@ const char* boundary(const Header& h, const Call& call, Arrays& arrays) {
     a.weight = arrays.input<T>();
     set_gains(h, arrays, a.gains);
     set_rules(h, arrays, true, a.rule);
-    a.y_out = arrays.output<T>(call.batch * call.out * call.points);
+    a.y_out = call.field<T>(arrays, call.batch * call.out * call.points);
     a.spectrum_out = arrays.output<T>(2 * call.modes * call.batch * call.in);
     a.shifts_out = arrays.output<double>(record_size(call, a.gains));
     void* workspace = arrays.scratch(boundary_spectral_conv_workspace(a, call.device));
@@ -210,7 +226,7 @@ const char* boundary_backward(const Header& h, const Call& call, Arrays& arrays)
     a.weight = arrays.input<T>();
     set_gains(h, arrays, a.gains);
     set_rules(h, arrays, false, a.rule);
-    a.x_out = arrays.output<T>(call.batch * call.in * call.points);
+    a.x_out = call.field<T>(arrays, call.batch * call.in * call.points);
     a.weight_out = arrays.output<T>(2 * call.modes * call.in * call.out);
     for (int axis = 0; axis < 3; ++axis) {
         const bool corrected = a.gains.data[axis] != nullptr;
@@ -248,7 +264,7 @@ const char* line(const Header& h, const Call& call, Arrays& arrays) {
         return "not a layer for one pass";
     }
     const std::int64_t count = h.batch * h.out * call.points;
-    c.y_out = p.output = arrays.output<T>(count);
+    c.y_out = p.output = call.field<T>(arrays, count);
     p.field = arrays.output<T>(h.activated == 2 ? count : 0);
     if (h.activated != 2) {
         p.field = p.output;
@@ -334,6 +350,6 @@ const char* run(const Header& h, Arrays& arrays) {
 int main() {
     return simt::serve<Header>([](const Header& h, Arrays& arrays) {
         simt::options().major = static_cast<int>(h.major);
-        return h.is_double != 0 ? run<double>(h, arrays) : run<float>(h, arrays);
+        return h.type == 1 ? run<double>(h, arrays) : run<float>(h, arrays);
     });
 }

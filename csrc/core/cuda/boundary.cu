@@ -59,6 +59,7 @@ void forward_line(
     }
     if (takes_one_launch(device, pass)) {
         pass.x = a.x;
+        pass.storage = device.storage;
         pass.spectrum = reinterpret_cast<Pair<T>*>(a.spectrum_out);
         pass.record = a.shifts_out;
         pass.y = a.y_out;
@@ -69,6 +70,7 @@ void forward_line(
     }
     auto analysis = analysis_of(a, tables, a.in);
     analysis.values = a.x;
+    analysis.storage = device.storage;
     analysis.out = reinterpret_cast<Pair<T>*>(a.spectrum_out);
     MixCall<T> call = mixing<T>(a);
     call.input = analyse(analysis, queue, arena);
@@ -79,6 +81,7 @@ void forward_line(
     } else if (!arena.measures()) {
         LineCall<T> c = line_call(a, tables);
         c.x = a.x;
+        c.storage = device.storage;
         c.given = call.input;
         c.given_out = analysis.out;
         c.mixed = call.output;
@@ -89,6 +92,7 @@ void forward_line(
     synthesis.weighted = true;
     synthesis.spectrum = call.output;
     synthesis.out = a.y_out;
+    synthesis.storage = device.storage;
     synthesis.layer = layer;
     const FaceRule<T>& rule = pass.rule;
     const bool fused = fuses_faces(a.grid, rule.width);
@@ -130,6 +134,7 @@ void backward_line(
     auto analysis = analysis_of(a, tables, a.out);
     analysis.weighted = true;
     analysis.values = a.grad;
+    analysis.storage = device.storage;
     analysis.out = arena.take<Pair<T>>(numbers * a.out);
     analysis.rule[2] = a.rule[2];
     analysis.face_gradient[2] = a.face_gradient[2].values;
@@ -139,6 +144,7 @@ void backward_line(
     const bool at_once = a.x_out != nullptr && takes_one_launch(device, pass);
     pass.face_gradient = analysis.face_gradient[2];
     pass.x = a.grad;
+    pass.storage = device.storage;
     pass.spectrum = analysis.out;
     pass.y = a.x_out;
     call.upstream.data = analysis.out;
@@ -191,6 +197,7 @@ void backward_line(
     if (pulls) {
         synthesis.spectrum = call.input_gradient;
         synthesis.out = a.x_out;
+        synthesis.storage = device.storage;
         synthesise(synthesis, queue, arena);
     }
     if (!arena.measures()) {

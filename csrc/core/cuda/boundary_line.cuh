@@ -15,6 +15,7 @@
 #include "../boundary_spectral.hpp"
 #include "cluster.cuh"
 #include "spectral_mix.cuh"
+#include "storage.hpp"
 
 namespace physcon::cuda {
 
@@ -31,14 +32,15 @@ struct LineCall {
     const Pair<T>* weight = nullptr;      ///< (modes, in, out)
     const double* gain = nullptr;         ///< (2 (in + out), 2 in, gain_parts)
     int64_t gain_parts = 1;
-    const T* x = nullptr;          ///< (batch, in, n), forward
-    Partial<T> given;              ///< transform of the input, or of the upstream gradient
-    Pair<T>* given_out = nullptr;  ///< its sum
-    Pair<T>* mixed = nullptr;      ///< Y, then Y'; adjoint: gradient of X', then of X
-    double* record = nullptr;      ///< (batch, length): what the ends saw, and the shifts
-    const double* seen = nullptr;  ///< adjoint: the record of the forward call
-    Pair<T>* corrected = nullptr;  ///< adjoint: upstream with what came back through the ends
-    Pair<T>* shift = nullptr;      ///< adjoint: what the shifts added to X, or null
+    const T* x = nullptr;            ///< (batch, in, n), forward
+    Storage storage = Storage::own;  ///< of x
+    Partial<T> given;                ///< transform of the input, or of the upstream gradient
+    Pair<T>* given_out = nullptr;    ///< its sum
+    Pair<T>* mixed = nullptr;        ///< Y, then Y'; adjoint: gradient of X', then of X
+    double* record = nullptr;        ///< (batch, length): what the ends saw, and the shifts
+    const double* seen = nullptr;    ///< adjoint: the record of the forward call
+    Pair<T>* corrected = nullptr;    ///< adjoint: upstream with what came back through the ends
+    Pair<T>* shift = nullptr;        ///< adjoint: what the shifts added to X, or null
     __host__ __device__ int64_t length() const {
         return 2 * (in + out) + 2 * in;
     }
@@ -245,9 +247,9 @@ __global__ void __launch_bounds__(most_line_threads, 1) boundary_line_kernel(Lin
         for (int64_t e = threadIdx.x; e < block.count * c.in; e += blockDim.x) {
             const int g = static_cast<int>(e / c.in);
             const int64_t i = e % c.in;
-            const T* line = c.x + ((block.first + g) * c.in + i) * c.n;
-            block.record(g)[i] = static_cast<double>(line[0]);
-            block.record(g)[c.in + i] = static_cast<double>(line[c.n - 1]);
+            const int64_t first = ((block.first + g) * c.in + i) * c.n;
+            block.record(g)[i] = number_of(c.x, first, c.storage);
+            block.record(g)[c.in + i] = number_of(c.x, first + c.n - 1, c.storage);
         }
     }
     block.own_modes([&](int64_t k, double, const Pair<double>&) {

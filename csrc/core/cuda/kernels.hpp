@@ -31,13 +31,16 @@ const KernelRecord* kernel_records() noexcept;
 /// that file can at all, or several.
 enum class Launches { automatic, one, several };
 
-/// Where a call runs: a cudaStream_t, the number of multiprocessors of its device, and whether
-/// transforms of single precision may round their operands to 10 bits after the point.
+/// Where a call runs: a cudaStream_t, the number of multiprocessors of its device, whether
+/// transforms of single precision may round their operands to 10 bits after the point, and how x, y
+/// and their gradients lie in memory: for `spectral_conv`, and for the other convolutions of lines
+/// where `fuses_layer` holds for their face rules. `field` of a layer is float in any case.
 struct Device {
     void* stream = nullptr;
     int multiprocessors = 1;
     Launches launches = Launches::automatic;
     bool tf32 = false;
+    Storage storage = Storage::own;
 };
 
 /// For diagonal priors without a covariance T may be a 16-bit type.

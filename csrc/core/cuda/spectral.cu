@@ -42,12 +42,17 @@ int analysis_columns(int64_t modes, Arithmetic arithmetic) {
     return threads_across(modes, least, most_analysis_columns);
 }
 
+template <bool stored>
+auto stream_kernel(Arithmetic arithmetic) {
+    return arithmetic == Arithmetic::split  ? spectral_stream_kernel<Arithmetic::split, stored>
+           : arithmetic == Arithmetic::tf32 ? spectral_stream_kernel<Arithmetic::tf32, stored>
+                                            : spectral_stream_kernel<Arithmetic::fused, stored>;
+}
 template <typename T, bool folded>
-auto analysis_kernel(Arithmetic arithmetic) {
+auto analysis_kernel(Arithmetic arithmetic, Storage storage) {
     if constexpr (sizeof(T) == 4 && folded) {
-        return arithmetic == Arithmetic::split  ? spectral_stream_kernel<Arithmetic::split>
-               : arithmetic == Arithmetic::tf32 ? spectral_stream_kernel<Arithmetic::tf32>
-                                                : spectral_stream_kernel<Arithmetic::fused>;
+        return storage == Storage::own ? stream_kernel<false>(arithmetic)
+                                       : stream_kernel<true>(arithmetic);
     } else if constexpr (sizeof(T) == 4) {
         return arithmetic == Arithmetic::split
                    ? spectral_analysis_kernel<T, folded, Arithmetic::split>
@@ -58,17 +63,26 @@ auto analysis_kernel(Arithmetic arithmetic) {
         return spectral_analysis_kernel<T, folded, Arithmetic::fused>;
     }
 }
-template <typename T, Synthesised kind>
+template <typename T, Synthesised kind, bool stored>
 auto synthesis_kernel(Arithmetic arithmetic) {
     if constexpr (sizeof(T) == 4) {
         if (arithmetic == Arithmetic::split) {
-            return spectral_synthesis_kernel<T, kind, Arithmetic::split>;
+            return spectral_synthesis_kernel<T, kind, Arithmetic::split, stored>;
         }
         if (arithmetic == Arithmetic::tf32) {
-            return spectral_synthesis_kernel<T, kind, Arithmetic::tf32>;
+            return spectral_synthesis_kernel<T, kind, Arithmetic::tf32, stored>;
         }
     }
-    return spectral_synthesis_kernel<T, kind, Arithmetic::fused>;
+    return spectral_synthesis_kernel<T, kind, Arithmetic::fused, stored>;
+}
+template <typename T, Synthesised kind>
+auto synthesis_kernel(Arithmetic arithmetic, Storage storage) {
+    if constexpr (sizeof(T) == 4) {
+        if (storage != Storage::own) {
+            return synthesis_kernel<T, kind, true>(arithmetic);
+        }
+    }
+    return synthesis_kernel<T, kind, false>(arithmetic);
 }
 
 template <typename T>
@@ -84,6 +98,7 @@ void analyse_axis(
     const bool last = axis == 2;
     AnalysisCall<T> c;
     c.in = in;
+    c.storage = last ? a.storage : Storage::own;
     c.basis = a.tables.basis[axis];
     c.weights = last && a.weighted ? a.tables.weights : nullptr;
     c.out = out;
@@ -101,7 +116,8 @@ void analyse_axis(
         c.face_gradient = a.face_gradient[2];
     }
     queue.run(
-        last ? analysis_kernel<T, true>(arithmetic) : analysis_kernel<T, false>(arithmetic),
+        last ? analysis_kernel<T, true>(arithmetic, c.storage)
+             : analysis_kernel<T, false>(arithmetic, c.storage),
         c.line_tiles * c.mode_tiles * splits,
         across * AnalysisCut::row_threads,
         last && sizeof(T) == 4 ? stream_bytes(across)
@@ -189,6 +205,7 @@ void synthesise(const Synthesis<T>& s, Queue& queue, Arena& arena) {
         numbers = c.lines * c.n;
         auto* between = last ? nullptr : arena.take<Pair<T>>(numbers);
         c.out = last ? s.out : reinterpret_cast<T*>(between);
+        c.storage = last ? s.storage : Storage::own;
         std::size_t edges = 0;
         if (g.axes == 1) {
             c.rule = s.rule[2];
@@ -215,9 +232,10 @@ void synthesise(const Synthesis<T>& s, Queue& queue, Arena& arena) {
         }
         const Arithmetic arithmetic =
             transform_arithmetic<T>(operations, moved, (last ? 1 : 2) * c.modes + c.in, queue.tf32);
-        auto* kernel = s.layer != nullptr ? synthesis_kernel<T, Synthesised::layer>(arithmetic)
-                       : last             ? synthesis_kernel<T, Synthesised::real>(arithmetic)
-                                          : synthesis_kernel<T, Synthesised::complex>(arithmetic);
+        auto* kernel = s.layer != nullptr
+                           ? synthesis_kernel<T, Synthesised::layer>(arithmetic, c.storage)
+                       : last ? synthesis_kernel<T, Synthesised::real>(arithmetic, c.storage)
+                              : synthesis_kernel<T, Synthesised::complex, false>(arithmetic);
         const int64_t points = last ? Fold(c.n).points : c.n;
         const int across = threads_across(points, matrix_column_threads, 16);
         if (!arena.measures()) {
@@ -286,6 +304,7 @@ const char* forward(const SpectralConvArgs<T>& a, const Device& device, Arena& a
     ClusterCall<T> pass = cluster_call(a, tables, a.in, a.out);
     if (a.grid.axes == 1 && takes_one_launch(device, pass)) {
         pass.x = a.x;
+        pass.storage = device.storage;
         pass.spectrum = reinterpret_cast<Pair<T>*>(a.spectrum_out);
         pass.y = a.y_out;
         if (!arena.measures()) {
@@ -298,6 +317,7 @@ const char* forward(const SpectralConvArgs<T>& a, const Device& device, Arena& a
     analysis.rows = a.batch * a.in;
     analysis.tables = tables;
     analysis.values = a.x;
+    analysis.storage = device.storage;
     analysis.out = reinterpret_cast<Pair<T>*>(a.spectrum_out);
     MixCall<T> call;
     call.modes = mode_count(a.grid);
@@ -318,6 +338,7 @@ const char* forward(const SpectralConvArgs<T>& a, const Device& device, Arena& a
     synthesis.weighted = true;
     synthesis.spectrum = call.output;
     synthesis.out = a.y_out;
+    synthesis.storage = device.storage;
     synthesise(synthesis, queue, arena);
     return queue.result();
 }
@@ -340,10 +361,12 @@ const char* backward(const SpectralConvBackwardArgs<T>& a, const Device& device,
     analysis.tables = tables;
     analysis.weighted = true;
     analysis.values = a.grad;
+    analysis.storage = device.storage;
     analysis.out = arena.take<Pair<T>>(call.modes * analysis.rows);
     ClusterCall<T> pass = cluster_call(a, tables, a.out, a.in);
     if (a.x_out != nullptr && a.grid.axes == 1 && takes_one_launch(device, pass)) {
         pass.x = a.grad;
+        pass.storage = device.storage;
         pass.spectrum = analysis.out;
         pass.y = a.x_out;
         call.upstream.data = analysis.out;
@@ -367,6 +390,7 @@ const char* backward(const SpectralConvBackwardArgs<T>& a, const Device& device,
         synthesis.tables = tables;
         synthesis.spectrum = call.input_gradient;
         synthesis.out = a.x_out;
+        synthesis.storage = device.storage;
         synthesise(synthesis, queue, arena);
     }
     return queue.result();

@@ -88,14 +88,14 @@ template <typename T, bool adjoint>
 void run_clusters(const ClusterCall<T>& c, Queue& queue) {
     const int threads = cluster_threads(c);
     const ClusterLayout<T> layout(c, threads);
+    auto* kernel = spectral_cluster_kernel<T, adjoint, false>;
+    if constexpr (sizeof(T) == 4) {
+        if (c.storage != Storage::own) {
+            kernel = spectral_cluster_kernel<T, adjoint, true>;
+        }
+    }
     run_clusters(
-        queue,
-        spectral_cluster_kernel<T, adjoint>,
-        c.batch,
-        c.parts,
-        threads,
-        static_cast<std::size_t>(layout.bytes),
-        c
+        queue, kernel, c.batch, c.parts, threads, static_cast<std::size_t>(layout.bytes), c
     );
 }
 

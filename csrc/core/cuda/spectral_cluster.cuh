@@ -100,7 +100,8 @@ struct Side {
     }
 };
 
-template <typename T, bool adjoint>
+/// `stored`: x and y in 16 bits.
+template <typename T, bool adjoint, bool stored>
 struct ClusterBlock {
     const ClusterCall<T>& c;
     const ClusterLayout<T> layout;
@@ -125,6 +126,10 @@ struct ClusterBlock {
         return reinterpret_cast<V*>(reinterpret_cast<char*>(shared_memory()) + place);
     }
 
+    __device__ auto line_of(int64_t channel) const {
+        return field_of<stored>(c.x, c.storage) + (item * c.in + channel) * c.n;
+    }
+
     /// The values at both points of every folded point, and the basis there.
     __device__ void load() const {
         auto* values = at<Pair<T>>(layout.x);
@@ -134,17 +139,18 @@ struct ClusterBlock {
             const int64_t point = first + q;
             Pair<T> z = {0, 0};
             if (point >= 0 && i < c.in) {
-                const T* line = c.x + (item * c.in + i) * c.n;
+                const auto line = line_of(i);
                 const int64_t up = fold.up + point, down = fold.down - point;
                 if (adjoint && c.face_gradient != nullptr && point == fold.points - 1) {
                     c.face_gradient[2 * (item * c.in + i)] = line[0];
                     c.face_gradient[2 * (item * c.in + i) + 1] = line[c.n - 1];
                 }
                 if (adjoint) {
-                    z.re = pulled_back(line, c.n, up, c.rule);
-                    z.im = up == down ? T(0) : pulled_back(line, c.n, down, c.rule);
+                    const auto value = [&](int64_t at) -> T { return line[at]; };
+                    z.re = pulled_back(c.n, up, c.rule, value);
+                    z.im = up == down ? T(0) : pulled_back(c.n, down, c.rule, value);
                 } else {
-                    z = {line[up], up == down ? T(0) : line[down]};
+                    z = {line[up], up == down ? T(0) : static_cast<T>(line[down])};
                 }
             }
             values[q * layout.x_pitch + i] = z;
@@ -436,8 +442,8 @@ struct ClusterBlock {
     /// x at the first end, all channels, then at the last.
     __device__ double input_end(int e) const {
         const int in = static_cast<int>(c.in);
-        const T* line = c.x + (item * c.in + e % in) * c.n;
-        return static_cast<double>(e < in ? line[0] : line[c.n - 1]);
+        const T value = line_of(e % in)[e < in ? 0 : c.n - 1];
+        return static_cast<double>(value);
     }
     /// A warp takes a row of gains.
     __device__ void pull_through_gains(int begin, int count, int moved, double* record) const {
@@ -587,7 +593,8 @@ struct ClusterBlock {
         if (c.field != nullptr) {
             c.field[place] = value;
         }
-        c.y[place] = c.activated && !prescribed ? gelu(value) : value;
+        const auto y = field_of<stored>(c.y, c.storage);
+        y[place] = c.activated && !prescribed ? gelu(value) : value;
     }
     __device__ void assign() const {
         for (int e = thread; e < 2 * static_cast<int>(c.out); e += threads) {
@@ -605,12 +612,12 @@ struct ClusterBlock {
     }
 };
 
-template <typename T, bool adjoint>
+template <typename T, bool adjoint, bool stored>
 __global__ void __launch_bounds__(
     most_cluster_threads, sizeof(T) == 4 ? 2 : 1
 ) spectral_cluster_kernel(ClusterCall<T> c) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
-    const ClusterBlock<T, adjoint> block(c);
+    const ClusterBlock<T, adjoint, stored> block(c);
     block.load();
     block.analyse();
     block.cluster.sync();

@@ -22,6 +22,7 @@ struct ClusterCall {
     const Pair<T>* weight = nullptr;  ///< (modes, in, out); adjoint: (modes, out, in)
     Pair<T>* spectrum = nullptr;      ///< (modes, batch, in): of x; adjoint: times h_k
     T* y = nullptr;                   ///< (batch, out, n)
+    Storage storage = Storage::own;   ///< of x and y
     FaceRule<T> rule;                 ///< assigned to y; adjoint: x is pulled back through it
     T* face_gradient = nullptr;       ///< adjoint: (batch, in, 2), x at the ends, or null
 

@@ -10,6 +10,7 @@
 #include "activation.cuh"
 #include "faces.cuh"
 #include "spectral_tables.cuh"
+#include "storage.hpp"
 
 namespace physcon::cuda {
 
@@ -38,6 +39,7 @@ struct Partial {
 template <typename T>
 struct AnalysisCall {
     const T* in = nullptr;  ///< (lines, n), real or complex
+    Storage storage = Storage::own;
     const Pair<T>* basis = nullptr;
     const T* weights = nullptr;  ///< of the wavenumbers, or null
     Pair<T>* out = nullptr;      ///< (splits, modes, lines)
@@ -106,7 +108,8 @@ struct SynthesisCall {
     const Pair<T>* spectrum = nullptr;  ///< (modes, lines)
     const Pair<T>* basis = nullptr;
     const T* weights = nullptr;
-    T* out = nullptr;  ///< (lines, n), real or complex
+    T* out = nullptr;                ///< (lines, n), real or complex
+    Storage storage = Storage::own;  ///< of real output, and of x
     int64_t lines = 0, n = 0, modes = 0;
     int64_t line_tiles = 0;
     int64_t channels = 1;  ///< a line is item * channels + channel
@@ -127,11 +130,13 @@ struct SynthesisCall {
 /// tiles hold channels of one item.
 enum class Synthesised { complex, real, layer };
 
-template <typename T, Synthesised kind, Arithmetic arithmetic>
+template <typename T, Synthesised kind, Arithmetic arithmetic, bool stored>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_kernel(
     SynthesisCall<T> c
 ) {
     constexpr bool layer = kind == Synthesised::layer, folded = kind != Synthesised::complex;
+    static_assert(folded || !stored);
+    const auto out = field_of<stored>(c.out, c.storage);
     const int column_threads = static_cast<int>(blockDim.x) / SynthesisCut::row_threads;
     const int columns = column_threads * thread_columns;
     const int64_t tile = blockIdx.x / c.line_tiles;
@@ -165,7 +170,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_ke
         if (layer && c.field != nullptr) {
             c.field[at] = value;
         }
-        c.out[at] = layer && c.activated && !prescribed ? gelu(value) : value;
+        out[at] = layer && c.activated && !prescribed ? gelu(value) : value;
     };
     const auto put = [&](int row, int64_t at, T value) {
         const int64_t line = line0 + row, last = c.n - 1 - at;
@@ -227,8 +232,11 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_ke
         };
         const auto points = [&](int64_t i, int column) -> Pair<T> {
             const int64_t point = point0 + column;
-            const T* x = c.x + (item * c.in + i) * c.n;
-            return point >= 0 ? Pair<T>{x[fold.up + point], x[fold.down - point]} : Pair<T>{0, 0};
+            if (point < 0) {
+                return {0, 0};
+            }
+            const auto x = field_of<stored>(c.x, c.storage) + (item * c.in + i) * c.n;
+            return {x[fold.up + point], x[fold.down - point]};
         };
         const int64_t steps = c.skip.data == nullptr ? 0 : c.in;
         add_product<form, SkipCut>(memory, 0, steps, matrix, points, sums);

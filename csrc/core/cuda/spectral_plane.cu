@@ -51,33 +51,53 @@ Shape synthesis_shape(const SpectralGrid& grid, Arithmetic arithmetic) {
     );
 }
 
-template <typename T, bool volume>
-auto analysis_kernel(Arithmetic wanted, bool faces) {
-    using Kernel = void (*)(PlaneCall<T>);
-    // With face rules there are no registers for the matrix units.
-    if (faces) {
-        return Kernel{spectral_plane_analysis_kernel<T, volume, true, Arithmetic::fused>};
-    }
+template <typename T>
+using Kernel = void (*)(PlaneCall<T>);
+template <typename T, bool volume, PlaneInput input>
+Kernel<T> analysis_of(Arithmetic wanted) {
     if constexpr (sizeof(T) == 4) {
-        if (wanted != Arithmetic::fused) {
-            return wanted == Arithmetic::split
-                       ? Kernel{spectral_plane_analysis_kernel<T, volume, false, Arithmetic::split>}
-                       : Kernel{spectral_plane_analysis_kernel<T, volume, false, Arithmetic::tf32>};
+        if (wanted == Arithmetic::split) {
+            return spectral_plane_analysis_kernel<T, volume, input, Arithmetic::split>;
+        }
+        if (wanted == Arithmetic::tf32) {
+            return spectral_plane_analysis_kernel<T, volume, input, Arithmetic::tf32>;
         }
     }
-    return Kernel{spectral_plane_analysis_kernel<T, volume, false, Arithmetic::fused>};
+    return spectral_plane_analysis_kernel<T, volume, input, Arithmetic::fused>;
 }
 template <typename T, bool volume>
-auto synthesis_kernel(Arithmetic wanted) {
-    using Kernel = void (*)(PlaneCall<T>);
+Kernel<T> analysis_kernel(Arithmetic wanted, PlaneInput input) {
+    // With face rules there are no registers for the matrix units.
+    if (input == PlaneInput::faces) {
+        return spectral_plane_analysis_kernel<T, volume, PlaneInput::faces, Arithmetic::fused>;
+    }
     if constexpr (sizeof(T) == 4) {
-        if (wanted != Arithmetic::fused) {
-            return wanted == Arithmetic::split
-                       ? Kernel{spectral_plane_synthesis_kernel<T, volume, Arithmetic::split>}
-                       : Kernel{spectral_plane_synthesis_kernel<T, volume, Arithmetic::tf32>};
+        if (input == PlaneInput::stored) {
+            return analysis_of<T, volume, PlaneInput::stored>(wanted);
         }
     }
-    return Kernel{spectral_plane_synthesis_kernel<T, volume, Arithmetic::fused>};
+    return analysis_of<T, volume, PlaneInput::plain>(wanted);
+}
+template <typename T, bool volume, bool stored>
+Kernel<T> synthesis_of(Arithmetic wanted) {
+    if constexpr (sizeof(T) == 4) {
+        if (wanted == Arithmetic::split) {
+            return spectral_plane_synthesis_kernel<T, volume, Arithmetic::split, stored>;
+        }
+        if (wanted == Arithmetic::tf32) {
+            return spectral_plane_synthesis_kernel<T, volume, Arithmetic::tf32, stored>;
+        }
+    }
+    return spectral_plane_synthesis_kernel<T, volume, Arithmetic::fused, stored>;
+}
+template <typename T, bool volume>
+Kernel<T> synthesis_kernel(Arithmetic wanted, Storage storage) {
+    if constexpr (sizeof(T) == 4) {
+        if (storage != Storage::own) {
+            return synthesis_of<T, volume, true>(wanted);
+        }
+    }
+    return synthesis_of<T, volume, false>(wanted);
 }
 
 /// Shared memory that a block of the current device can have.
@@ -123,14 +143,18 @@ template <typename T>
 void analyse_planes(const Analysis<T>& a, Queue& queue) {
     PlaneCall<T> c = plane_call<T>(a);
     c.in = a.values;
+    c.storage = a.storage;
     c.spectrum_out = a.out;
     for (int axis = 0; axis < 3; ++axis) {
         c.face_gradient[axis] = a.face_gradient[axis];
     }
     const bool faces = any_rule(a.rule);
     const Arithmetic arithmetic = faces ? Arithmetic::fused : plane_arithmetic<T>(a.grid, queue);
-    auto* kernel = a.grid.axes == 3 ? analysis_kernel<T, true>(arithmetic, faces)
-                                    : analysis_kernel<T, false>(arithmetic, faces);
+    const PlaneInput input = faces                       ? PlaneInput::faces
+                             : a.storage == Storage::own ? PlaneInput::plain
+                                                         : PlaneInput::stored;
+    const Kernel<T> kernel = a.grid.axes == 3 ? analysis_kernel<T, true>(arithmetic, input)
+                                              : analysis_kernel<T, false>(arithmetic, input);
     const Shape shape = analysis_shape<T>(a.grid, arithmetic);
     queue.run(kernel, a.rows, shape.threads, shape.shared, c);
 }
@@ -140,9 +164,10 @@ void synthesise_planes(const Synthesis<T>& s, Queue& queue) {
     PlaneCall<T> c = plane_call<T>(s);
     c.spectrum = s.spectrum;
     c.out = s.out;
+    c.storage = s.storage;
     const Arithmetic arithmetic = plane_arithmetic<T>(s.grid, queue);
-    auto* kernel = s.grid.axes == 3 ? synthesis_kernel<T, true>(arithmetic)
-                                    : synthesis_kernel<T, false>(arithmetic);
+    const Kernel<T> kernel = s.grid.axes == 3 ? synthesis_kernel<T, true>(arithmetic, s.storage)
+                                              : synthesis_kernel<T, false>(arithmetic, s.storage);
     const Shape shape = synthesis_shape<T>(s.grid, arithmetic);
     queue.run(kernel, s.rows, shape.threads, shape.shared, c);
 }

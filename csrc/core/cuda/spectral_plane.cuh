@@ -35,6 +35,7 @@ struct PlaneCall : PlaneEnds<T> {
     const T* weights = nullptr;  ///< of the wavenumbers of the last axis, or null
     const T* in = nullptr;       ///< (rows, N_0, N_1, N_2)
     T* out = nullptr;
+    Storage storage = Storage::own;     ///< of `in` or `out`
     const Pair<T>* spectrum = nullptr;  ///< (M_0, M_1, M_2, rows)
     Pair<T>* spectrum_out = nullptr;
 };
@@ -172,8 +173,14 @@ inline int64_t panel_numbers(const SpectralGrid& grid) {
     return grid.size[1] * grid.modes[2] + stack;
 }
 
-/// `faces`: the input is pulled back through the face rules.
-template <typename T, bool volume, bool faces, Arithmetic arithmetic>
+/// What a kernel makes of the field of its block besides its transform.
+enum class PlaneInput {
+    plain,
+    faces,   ///< pulled back through the face rules
+    stored,  ///< in 16 bits, without rules and records
+};
+
+template <typename T, bool volume, PlaneInput input, Arithmetic arithmetic>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analysis_kernel(
     PlaneCall<T> c
 ) {
@@ -188,7 +195,8 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
         c.spectrum_out[mode * c.rows + row] = {h * value.re, h * value.im};
     };
     const SignedAxis<T> second(c, 1);
-    const T* in = c.in + row * c.grid.size[0] * rows * n;
+    constexpr bool faces = input == PlaneInput::faces, stored = input == PlaneInput::stored;
+    const auto in = field_of<stored>(c.in, c.storage) + row * c.grid.size[0] * rows * n;
     for (int64_t plane = 0; plane < c.grid.size[0]; ++plane) {
         for (int64_t i0 = 0; i0 < rows; i0 += AnalysisCut::tile_rows) {
             for (int64_t k0 = 0; k0 < modes; k0 += columns) {
@@ -209,9 +217,9 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
                             down = side == 0 ? down : value;
                         }
                     } else {
-                        const T* x = in + (plane * rows + i0 + i) * n;
+                        const auto x = in + (plane * rows + i0 + i) * n;
                         up = x[ends[0]];
-                        down = both ? x[ends[1]] : T(0);
+                        down = both ? static_cast<T>(x[ends[1]]) : T(0);
                     }
                     if (!both) {
                         return {up, 0};
@@ -255,13 +263,16 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
             [&](int64_t k, int64_t line, const Pair<T>& value) { put(k * lines + line, value); }
         );
     }
-    if (faces) {
+    if constexpr (faces) {
         store_face_gradients(c, row, in);
     }
-    record_ends(reinterpret_cast<Complex*>(shared_memory()), c, row, in);
+    if constexpr (!stored) {
+        record_ends(reinterpret_cast<Complex*>(shared_memory()), c, row, in);
+    }
 }
 
-template <typename T, bool volume, Arithmetic arithmetic>
+/// `stored`: the field in 16 bits, without rules and records.
+template <typename T, bool volume, Arithmetic arithmetic, bool stored>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthesis_kernel(
     PlaneCall<T> c
 ) {
@@ -286,7 +297,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthe
         );
     }
     const SignedAxis<T> second(c, 1);
-    T* out = c.out + row * c.grid.size[0] * rows * n;
+    const auto out = field_of<stored>(c.out, c.storage) + row * c.grid.size[0] * rows * n;
     for (int64_t plane = 0; plane < c.grid.size[0]; ++plane) {
         __syncthreads();  // the stack is complete, the panel has been used
         synthesise_panel(
@@ -314,7 +325,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthe
                     if (i0 + i >= rows || q >= fold.points) {
                         return;
                     }
-                    T* y = out + (plane * rows + i0 + i) * n;
+                    const auto y = out + (plane * rows + i0 + i) * n;
                     y[fold.up + q] = even - odd;
                     if (fold.up + q != fold.down - q) {
                         y[fold.down - q] = even + odd;
@@ -326,8 +337,10 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthe
             }
         }
     }
-    assign_plane_faces(c, row, out);
-    add_ends(reinterpret_cast<Complex*>(shared_memory()), c, row, out);
+    if constexpr (!stored) {
+        assign_plane_faces(c, row, out);
+        add_ends(reinterpret_cast<Complex*>(shared_memory()), c, row, out);
+    }
 }
 
 }  // namespace physcon::cuda

@@ -52,13 +52,20 @@ struct StreamTile {
     int columns;
 };
 
-/// Starts to fill a stage with the points from `first` on; what does not exist is zero.
-template <Arithmetic arithmetic>
+/// Four 16-bit numbers, read at once.
+struct alignas(8) StoredRun {
+    std::uint16_t bits[4];
+};
+
+/// Starts to fill a stage with the points from `first` on; what does not exist is zero. 16-bit
+/// numbers become floats on the way, which copies cannot do: they are there at once.
+template <Arithmetic arithmetic, bool stored>
 __device__ void fetch(
     const AnalysisCall<float>& c, const StreamTile& tile, int64_t first, const Stage& stage
 ) {
     const int thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
     const Fold fold(c.n);
+    const auto in = field_of<stored>(c.in, c.storage);
     // Ends that a face rule pulls its gradient back to are computed, not copied.
     const bool ruled =
         c.rule.stencil != nullptr && first + stage_points > fold.points - c.rule.width;
@@ -72,11 +79,19 @@ __device__ void fetch(
             const int64_t point =
                 below ? fold.down - first - (stage_points - 1) + at : fold.up + first + at;
             float* to = (below ? stage.below : stage.above) + at;
-            copy_async<16>(
-                to + Stage::row<arithmetic>(line) * stage_pitch,
-                exists ? c.in + (tile.line0 + line) * c.n + point : c.in,
-                exists
-            );
+            to += Stage::row<arithmetic>(line) * stage_pitch;
+            const auto from = in + (exists ? (tile.line0 + line) * c.n + point : 0);
+            if constexpr (stored) {
+                const StoredRun run = *reinterpret_cast<const StoredRun*>(from.data());
+                Run<float, 4> values;
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                    values.value[i] = exists ? widened(run.bits[i], c.storage) : 0.f;
+                }
+                *reinterpret_cast<Run<float, 4>*>(to) = values;
+            } else {
+                copy_async<16>(to, from, exists);
+            }
         }
     } else {
         for (int e = thread; e < 2 * stage_points * AnalysisCut::tile_rows; e += threads) {
@@ -86,10 +101,13 @@ __device__ void fetch(
             // The point in the centre of an odd line is its own partner.
             const bool exists =
                 tile.line0 + line < c.lines && q < tile.end && !(below && point == fold.up + q);
-            const float* x = exists ? c.in + (tile.line0 + line) * c.n : c.in;
+            const auto x = in + (exists ? (tile.line0 + line) * c.n : 0);
             float* to = below ? stage.below + stage_points - 1 - step : stage.above + step;
             to += Stage::row<arithmetic>(line) * stage_pitch;
-            if (ruled) {
+            if constexpr (stored) {
+                const auto value = [&](int64_t i) -> float { return x[i]; };
+                *to = exists ? pulled_back(c.n, point, c.rule, value) : 0.f;
+            } else if (ruled) {
                 *to = exists ? pulled_back(x, c.n, point, c.rule) : 0.f;
             } else {
                 copy_async<4>(to, exists ? x + point : x, exists);
@@ -165,7 +183,7 @@ __device__ void add_stage(
     }
 }
 
-template <Arithmetic arithmetic>
+template <Arithmetic arithmetic, bool stored>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_stream_kernel(
     AnalysisCall<float> c
 ) {
@@ -186,12 +204,12 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_stream_kerne
     int terms = 0;
     int64_t stage = 0;
     const auto place = [&](int64_t i) { return Stage(memory + i % 2 * Stage::numbers(columns)); };
-    fetch<arithmetic>(c, tile, tile.begin, place(0));
+    fetch<arithmetic, stored>(c, tile, tile.begin, place(0));
     for (int64_t first = tile.begin; first < tile.end; first += stage_points, ++stage) {
         wait_for_copies();
         __syncthreads();  // this stage is there, and the one before has been used
         if (first + stage_points < tile.end) {
-            fetch<arithmetic>(c, tile, first + stage_points, place(stage + 1));
+            fetch<arithmetic, stored>(c, tile, first + stage_points, place(stage + 1));
         }
         add_stage<arithmetic>(place(stage), columns, aside ? parts : sums);
         terms += stage_points;
@@ -217,8 +235,9 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_stream_kerne
          row += static_cast<int>(blockDim.x)) {
         const int64_t line = tile.line0 + row;
         if (line < c.lines) {
-            c.face_gradient[2 * line] = c.in[line * c.n];
-            c.face_gradient[2 * line + 1] = c.in[(line + 1) * c.n - 1];
+            const auto in = field_of<stored>(c.in, c.storage);
+            c.face_gradient[2 * line] = in[line * c.n];
+            c.face_gradient[2 * line + 1] = in[(line + 1) * c.n - 1];
         }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // 16-bit numbers in memory. Kernels read them as double and round through float: once where the
-// value is a float already, as it is where the result would be stored in float.
+// value is a float already, as it is where the result would be stored in float. The convolutions
+// read and write them as float, by one kernel for both types.
 #pragma once
 
 #include <cstdint>
@@ -80,5 +81,74 @@ struct Float16 {
 /// Whether a type is for memory only; what is computed is then what float would give.
 template <typename T>
 constexpr bool is_stored = std::is_same_v<T, BFloat16> || std::is_same_v<T, Float16>;
+
+/// How the fields of a convolution lie in memory: in the type of the call, or, where that is float,
+/// in 16 bits. Pointers to fields have the type of the call in any case.
+enum class Storage { own, bfloat16, float16 };
+
+PHYSCON_HOST_DEVICE inline float widened(std::uint16_t bits, Storage storage) {
+    if (storage == Storage::bfloat16) {
+        BFloat16 number;
+        number.bits = bits;
+        return static_cast<float>(static_cast<double>(number));
+    }
+    Float16 number;
+    number.bits = bits;
+    return static_cast<float>(static_cast<double>(number));
+}
+PHYSCON_HOST_DEVICE inline std::uint16_t narrowed(float value, Storage storage) {
+    return storage == Storage::bfloat16 ? BFloat16(value).bits : Float16(value).bits;
+}
+
+/// A field of 16-bit numbers that looks like one of float.
+class StoredField {
+  public:
+    struct Number {
+        std::uint16_t* at;
+        Storage storage;
+        PHYSCON_HOST_DEVICE operator float() const {
+            return widened(*at, storage);
+        }
+        PHYSCON_HOST_DEVICE void operator=(float value) const {
+            *at = narrowed(value, storage);
+        }
+    };
+    PHYSCON_HOST_DEVICE StoredField(const void* data, Storage storage)
+        : data_(const_cast<std::uint16_t*>(static_cast<const std::uint16_t*>(data))),
+          storage_(storage) {}
+    PHYSCON_HOST_DEVICE Number operator[](std::int64_t at) const {
+        return {data_ + at, storage_};
+    }
+    PHYSCON_HOST_DEVICE StoredField operator+(std::int64_t count) const {
+        return {data_ + count, storage_};
+    }
+    PHYSCON_HOST_DEVICE const std::uint16_t* data() const {
+        return data_;
+    }
+
+  private:
+    std::uint16_t* data_;
+    Storage storage_;
+};
+
+/// A number of a field, asked for too rarely for a kernel of its own.
+template <typename T>
+PHYSCON_HOST_DEVICE double number_of(const T* field, std::int64_t at, Storage storage) {
+    if (storage == Storage::own) {
+        return static_cast<double>(field[at]);
+    }
+    const float number = StoredField(field, storage)[at];
+    return static_cast<double>(number);
+}
+
+/// A field as a kernel reads and writes it, which is `stored` in 16 bits or not.
+template <bool stored, typename T>
+PHYSCON_HOST_DEVICE auto field_of(T* data, Storage storage) {
+    if constexpr (stored) {
+        return StoredField(data, storage);
+    } else {
+        return data;
+    }
+}
 
 }  // namespace physcon::cuda

@@ -38,14 +38,16 @@ def check_tensors(op: str, **tensors: Tensor) -> list[Tensor]:
     if first.device.type != "meta" and torch.is_autocast_enabled(first.device.type):
         values = [t.float() if t.dtype in LOW_PRECISION else t for t in values]
         first = values[0]
-    # 16-bit numbers come here under no autocast only where a kernel takes them as they are.
-    if first.dtype not in _DTYPES and not (first.is_cuda and first.dtype in LOW_PRECISION):
+    # 16-bit numbers come here under no autocast only where a kernel takes them as they are, perhaps
+    # beside float32.
+    stored = first.is_cuda and first.dtype in LOW_PRECISION
+    if first.dtype not in _DTYPES and not stored:
         raise TypeError(
             f"{op}: expected {first_name} to be float32 or float64 (or bfloat16 or float16, stored "
             f"so and computed in float32), got {first.dtype}"
         )
     for name, t in zip(tensors, values, strict=True):
-        if t.dtype != first.dtype:
+        if t.dtype != first.dtype and not (stored and t.dtype == torch.float32):
             raise TypeError(
                 f"{op}: expected {name} and {first_name} to have the same dtype, "
                 f"got {t.dtype} and {first.dtype}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -138,6 +138,13 @@ def has_kernel(op: str, like: Tensor, rank: int) -> bool:
     return record is not None and rank <= record["largest_rank"]
 
 
+def runs_on_fields(op: str, field: Tensor, weight: Tensor, period: list[float]) -> bool:
+    """Whether a convolution and its adjoint run their kernels, not whole transforms."""
+    if not all(has_kernel(name, field, 0) for name in (op, f"{op}_backward")):
+        return False
+    return not _prefers_transforms(field, weight, period)
+
+
 def _check_code(device: int, capability: tuple[int, int]) -> None:
     held = str(_C.build_info()["cuda_architectures"])
     if code_for(capability, held) is None:
@@ -174,18 +181,23 @@ def _by_transforms(op: str, named: dict[str, Any]) -> Callable[..., Any] | None:
     """The way by whole Fourier transforms where it is the faster one, else None."""
     if not op.startswith(("spectral_conv", "boundary_spectral_conv", "fno_block")):
         return None
-    from physcon_ext.ops.composite.spectral import periods_of
-    from physcon_ext.ops.composite.spectral_fft import prefers_fft
     from physcon_ext.ops.composite.table import BY_TRANSFORMS
 
-    field, weight = named["grad" if "grad" in named else "x"], named["weight"]
-    d = weight.ndim - 3
-    size = field.shape[-d:]
+    field = named["grad" if "grad" in named else "x"]
     if field.numel() == 0 or field.dtype not in (torch.float32, torch.float64):
         return None
-    if not prefers_fft(size, weight.shape[:d], periods_of(size, named["period"])):
+    if not _prefers_transforms(field, named["weight"], named["period"]):
         return None
     return BY_TRANSFORMS[op]
+
+
+def _prefers_transforms(field: Tensor, weight: Tensor, period: Sequence[float]) -> bool:
+    from physcon_ext.ops.composite.spectral import periods_of
+    from physcon_ext.ops.composite.spectral_fft import prefers_fft
+
+    d = weight.ndim - 3
+    size = field.shape[-d:]
+    return prefers_fft(size, weight.shape[:d], periods_of(size, period))
 
 
 def tf32_allowed() -> bool:

@@ -25,8 +25,11 @@ def face_tensors(
     channels: int,
     values: Sequence[Tensor | None],
     stencils: Sequence[Tensor | None],
+    dtype: torch.dtype | None = None,
 ) -> FaceTensors:
     """Return the rules of the last axes of ``field``, with ``channels`` for its own, checked.
+
+    The data have the given ``dtype``, or that of ``field``.
 
     Raises:
         TypeError: If the data or a stencil is not a tensor of the dtype it must have.
@@ -39,7 +42,8 @@ def face_tensors(
             f"got {dims} and {len(stencils)} for shape {tuple(field.shape)}"
         )
     batch, sizes = field.shape[: field.ndim - dims - 1], field.shape[field.ndim - dims :]
-    data = [torch.empty(0, dtype=field.dtype, device=field.device)] * 3
+    dtype = dtype or field.dtype
+    data = [torch.empty(0, dtype=dtype, device=field.device)] * 3
     rows = [torch.empty(0, dtype=torch.float64, device=field.device)] * 3
     for axis, (value, stencil) in enumerate(zip(values, stencils, strict=True)):
         if value is None and stencil is None:
@@ -49,9 +53,9 @@ def face_tensors(
                 f"{op}: expected values[{axis}] and stencils[{axis}] to be two tensors or None, "
                 f"got {type(value).__name__} and {type(stencil).__name__}"
             )
-        if value.dtype != field.dtype or stencil.dtype != torch.float64:
+        if value.dtype != dtype or stencil.dtype != torch.float64:
             raise TypeError(
-                f"{op}: expected values[{axis}] to be {field.dtype} like the field and "
+                f"{op}: expected values[{axis}] to be {dtype} like the field and "
                 f"stencils[{axis}] to be torch.float64, got {value.dtype} and {stencil.dtype}"
             )
         if value.device != field.device or stencil.device != field.device:

@@ -19,7 +19,11 @@ _R = TypeVar("_R")
 
 
 def stored(
-    op: str, by_kernel: Callable[..., bool] | None = None, *, always: bool = False
+    op: str,
+    by_kernel: Callable[..., bool] | None = None,
+    *,
+    always: bool = False,
+    field: bool = False,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Let a function of float32 tensors take its first argument in bfloat16 or float16 as well.
 
@@ -32,6 +36,7 @@ def stored(
         op: Name for the message.
         by_kernel: Whether a call with these arguments has a CUDA kernel that reads and writes the
             storage type itself, with the same bits; it then gets the arguments as they are.
+        field: The kernel does so with the first argument and takes the others in float32.
         always: Do so inside ``torch.autocast`` too, whose rules the function does not follow.
 
     Raises:
@@ -49,11 +54,17 @@ def stored(
                 return function(*arguments, **named)
             if not always and _autocast(first):
                 return function(*arguments, **named)
-            if by_kernel is not None and first.is_cuda and by_kernel(*arguments, **named):
+            kept = by_kernel is not None and first.is_cuda and by_kernel(*arguments, **named)
+            if kept and not field:
                 return function(*arguments, **named)
-            wide = [_widen(op, value, dtype) for value in arguments]
-            wide_named = {k: _widen(op, value, dtype) for k, value in named.items()}
-            return _narrow(function(*wide, **wide_named), dtype)
+            wide: list[Any] = [
+                v if kept and i == 0 else _widen(op, v, dtype) for i, v in enumerate(arguments)
+            ]
+            wide_named = {
+                k: v if kept and k == name else _widen(op, v, dtype) for k, v in named.items()
+            }
+            result = function(*wide, **wide_named)
+            return result if kept else _narrow(result, dtype)
 
         return call
 

@@ -15,7 +15,7 @@ from physcon_ext.ops._boundary_formula import Correction, correction_of
 from physcon_ext.ops._faces import batched_values, face_tensors, per_call, unmapped
 from physcon_ext.ops._storage import stored
 from physcon_ext.ops.composite.spectral import as_complex, as_pairs, synthesise
-from physcon_ext.ops.spectral_conv import apply_each, check_spectral
+from physcon_ext.ops.spectral_conv import apply_each, check_spectral, keeps_storage
 
 
 _NAME = "physcon::boundary_spectral_conv"
@@ -28,9 +28,36 @@ Gradients = tuple[Tensor | None, ...]
 
 # Positions among the arguments of the op.
 _GAINS, _VALUES, _STENCILS, _PERIOD = slice(2, 5), slice(5, 8), slice(8, 11), 11
+_MOST_FUSED_WIDTH = 16  # as in spectral_lines.cuh
 
 
-@stored(_NAME)
+def lines_by_kernel(
+    op: str,
+    x: Tensor,
+    weight: Tensor,
+    period: float | Sequence[float] | None,
+    stencils: Sequence[Tensor | None] | None,
+) -> bool:
+    """As `keeps_storage`, with face rules: on a line whose last pass assigns its ends."""
+    if not keeps_storage(op, x, weight, period) or weight.ndim != 4:
+        return False
+    widths = [s.shape[-1] for s in stencils or () if isinstance(s, Tensor) and s.ndim == 2]
+    return all(width <= min(_MOST_FUSED_WIDTH, x.shape[-1] // 2) for width in widths)
+
+
+def _by_kernel(
+    x: Tensor,
+    weight: Tensor,
+    gains: Sequence[Tensor | None],
+    *,
+    period: float | Sequence[float] | None = None,
+    values: Sequence[Tensor | None] | None = None,
+    stencils: Sequence[Tensor | None] | None = None,
+) -> bool:
+    return lines_by_kernel(_NAME, x, weight, period, stencils)
+
+
+@stored(_NAME, _by_kernel, field=True)
 def boundary_spectral_conv(
     x: Tensor,
     weight: Tensor,
@@ -94,7 +121,7 @@ def boundary_spectral_conv(
     matrices = check_gains(_NAME, x, weight, gains)
     none: list[Tensor | None] = [None] * len(periods)
     data = [widen(value, given, x) for value in values or none]
-    faces = face_tensors(_NAME, x, weight.shape[-2], data, stencils or none)
+    faces = face_tensors(_NAME, x, weight.shape[-2], data, stencils or none, weight.dtype)
     y = _apply(x, weight, *matrices, *faces.values, *faces.stencils, periods)[0]
     return y.to(given.dtype) if given.dtype != x.dtype else y
 
@@ -192,12 +219,19 @@ def _gradients(ctx: Any, grad: Tensor) -> list[Tensor | None]:
     spectrum, shifts, weight, *rest = ctx.saved_tensors
     gains, values, stencils = rest[:3], rest[3:6], rest[6:9]
     call = correction_of(ctx.size, weight, gains, ctx.period)
+    grad = grad.to(weight.dtype)
     x_grad, weight_grad, gain_grads, value_grads = call.adjoint(
-        grad, as_complex(spectrum), call.kept_lines(shifts), weight, gains, values, stencils
+        grad.to(weight.dtype),
+        as_complex(spectrum),
+        call.kept_lines(shifts),
+        weight,
+        gains,
+        values,
+        stencils,
     )
     dtype = weight.dtype
     return [
-        x_grad.to(dtype),
+        x_grad.to(ctx.input[1]),
         weight_grad.to(dtype),
         *gain_grads,
         *(g.to(dtype) for g in value_grads),
@@ -286,7 +320,7 @@ def _fake(x: Tensor, weight: Tensor, *rest: Any) -> Tensors:
     numbers = (4 * c_in + 2 * c_out) * (1 if d == 1 else 2)
     return (
         x.new_empty(*batch, c_out, *x.shape[-d:]),
-        x.new_empty(*weight.shape[:d], *batch, c_in, 2),
+        weight.new_empty(*weight.shape[:d], *batch, c_in, 2),
         x.new_empty(records, *batch, numbers, dtype=torch.float64),
     )
 
@@ -301,9 +335,9 @@ def _fake_backward(
     batch = grad.shape[: grad.ndim - d - 1]
     return (
         grad.new_empty((*batch, weight.shape[-3], *grad.shape[-d:]) if x_needed else 0),
-        grad.new_empty(weight.shape if weight_needed else 0),
+        weight.new_empty(weight.shape if weight_needed else 0),
         *(shifts.new_empty(g.shape if gains_needed else 0) for g in gains),
-        *(grad.new_empty(v.shape if values_needed else 0) for v in values),
+        *(v.new_empty(v.shape if values_needed else 0) for v in values),
     )
 
 

@@ -13,7 +13,7 @@ from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
 from physcon_ext.ops._faces import batched_values, face_tensors, per_call, unmapped
 from physcon_ext.ops._storage import stored
-from physcon_ext.ops.boundary_spectral_conv import check_gains, widen
+from physcon_ext.ops.boundary_spectral_conv import check_gains, lines_by_kernel, widen
 from physcon_ext.ops.composite import block as composite
 from physcon_ext.ops.spectral_conv import apply_each, check_spectral
 
@@ -30,7 +30,20 @@ Tensors = tuple[Tensor, ...]
 _GAINS, _VALUES, _STENCILS, _PERIOD = slice(4, 7), slice(7, 10), slice(10, 13), 13
 
 
-@stored(_NAME)
+def _by_kernel(
+    x: Tensor,
+    weight: Tensor,
+    skip: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    period: float | Sequence[float] | None = None,
+    stencils: Sequence[Tensor | None] | None = None,
+    **_: Any,
+) -> bool:
+    return lines_by_kernel(_NAME, x, weight, period, stencils)
+
+
+@stored(_NAME, _by_kernel, field=True)
 def fno_block(
     x: Tensor,
     weight: Tensor,
@@ -108,12 +121,12 @@ def fno_block(
     none: list[Tensor | None] = [None] * len(periods)
     matrices = check_gains(_NAME, x, weight, none if gains is None else gains)
     data = [widen(value, given, x) for value in values or none]
-    faces = face_tensors(_NAME, x, weight.shape[-2], data, stencils or none)
+    faces = face_tensors(_NAME, x, weight.shape[-2], data, stencils or none, weight.dtype)
     y = _apply(
         x,
         weight,
-        found.get("skip", x.new_empty(0)),
-        found.get("bias", x.new_empty(0)),
+        found.get("skip", weight.new_empty(0)),
+        found.get("bias", weight.new_empty(0)),
         *matrices,
         *faces.values,
         *faces.stencils,
@@ -140,13 +153,17 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor 
     if grad is None:
         return (*(None for _ in needed), *nothing)
     saved = ctx.saved_tensors
+    x, weight = saved[3:5]
+    if x.dtype != weight.dtype:  # the adjoint knows no 16-bit fields
+        saved = (*saved[:3], x.to(weight.dtype), *saved[4:])
+        grad = grad.to(weight.dtype)
     if torch.compiler.is_compiling() or unrecorded((grad, *saved)):
         flags = (*needed[:4], any(needed[_GAINS]), any(needed[_VALUES]))
-        found: Sequence[Tensor | None] = _BACKWARD_OP(
-            grad, *saved, ctx.period, ctx.activated, *flags
-        )
+        found: Sequence[Any] = _BACKWARD_OP(grad, *saved, ctx.period, ctx.activated, *flags)
     else:
         found = _pullback(saved[3:], ctx.period, ctx.activated)(grad)
+    if needed[0] and x.dtype != weight.dtype:
+        found = (found[0].to(x.dtype), *found[1:])
     return (*(g if n else None for g, n in zip(found, needed, strict=True)), *nothing)
 
 
@@ -238,8 +255,8 @@ def _fake(x: Tensor, weight: Tensor, *rest: Any) -> Tensors:
     numbers = (4 * c_in + 2 * c_out) * (1 if d == 1 else 2)
     return (
         x.new_empty(shape),
-        x.new_empty(shape if activated and keep else 0),
-        x.new_empty(*weight.shape[:d], *batch, c_in, 2),
+        weight.new_empty(shape if activated and keep else 0),
+        weight.new_empty(*weight.shape[:d], *batch, c_in, 2),
         x.new_empty((records, *batch, numbers) if records else 0, dtype=torch.float64),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from physcon_ext.ops import _cuda
 from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
 from physcon_ext.ops._storage import stored
@@ -24,7 +25,23 @@ _BACKWARD_OP = torch.ops.physcon.spectral_conv_backward.default
 Pair = tuple[Tensor, Tensor]
 
 
-@stored(_NAME)
+def keeps_storage(
+    op: str, x: Tensor, weight: Tensor, period: float | Sequence[float] | None
+) -> bool:
+    """Whether the kernels of a convolution read and write x and y in their 16 bits."""
+    if torch.compiler.is_compiling() or transformed() or not isinstance(weight, Tensor):
+        return False
+    if weight.dtype not in (x.dtype, torch.float32) or weight.device != x.device:
+        return False
+    periods = check_spectral(op, x, weight, period)
+    return _cuda.runs_on_fields(op.removeprefix("physcon::"), x, weight, periods)
+
+
+def _by_kernel(x: Tensor, weight: Tensor, *, period: float | Sequence[float] | None = None) -> bool:
+    return keeps_storage(_NAME, x, weight, period)
+
+
+@stored(_NAME, _by_kernel, field=True)
 def spectral_conv(
     x: Tensor, weight: Tensor, *, period: float | Sequence[float] | None = None
 ) -> Tensor:
@@ -161,7 +178,8 @@ def _backward(
             )
         else:
             periods = periods_of(ctx.size, ctx.period)
-            x_bar, weight_bar = adjoint(grad, spectrum, weight, ctx.size, periods)
+            x_bar, weight_bar = adjoint(grad.to(weight.dtype), spectrum, weight, ctx.size, periods)
+            x_bar = x_bar.to(ctx.dtype)
     if grad_spectrum is not None and x_needed:
         periods = periods_of(ctx.size, ctx.period)
         direct = synthesise(as_complex(grad_spectrum), ctx.size, periods).to(ctx.dtype)
@@ -219,7 +237,7 @@ def _fake(x: Tensor, weight: Tensor, period: list[float]) -> Pair:
     batch = x.shape[: x.ndim - d - 1]
     return (
         x.new_empty(*batch, weight.shape[-2], *x.shape[-d:]),
-        x.new_empty(*weight.shape[:d], *batch, weight.shape[-3], 2),
+        weight.new_empty(*weight.shape[:d], *batch, weight.shape[-3], 2),
     )
 
 
@@ -237,7 +255,7 @@ def _fake_backward(
     batch = grad.shape[: grad.ndim - d - 1]
     return (
         grad.new_empty((*batch, weight.shape[-3], *size) if x_needed else 0),
-        grad.new_empty(weight.shape if weight_needed else 0),
+        weight.new_empty(weight.shape if weight_needed else 0),
     )
 
 
