@@ -60,7 +60,7 @@ def stored(
             wide: list[Any] = [
                 v if kept and i == 0 else _widen(op, v, dtype) for i, v in enumerate(arguments)
             ]
-            wide_named = {
+            wide_named: dict[str, Any] = {
                 k: v if kept and k == name else _widen(op, v, dtype) for k, v in named.items()
             }
             result = function(*wide, **wide_named)
