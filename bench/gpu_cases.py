@@ -570,7 +570,11 @@ def benchmarks() -> Iterator[Benchmark]:
     from bench import gpu_convolutions
 
     yield from gpu_convolutions.benchmarks()
-    convolutions = (m for m in gpu_convolutions.benchmarks() if m.direction == "forward")
+    convolutions = (
+        m
+        for m in gpu_convolutions.benchmarks()
+        if m.direction == "forward" and (m.op == "spectral_conv" or len(m.shape) == 4)
+    )
     for measured in itertools.chain(_marginal_rows(), convolutions):
         if measured.bars:
             yield in_bfloat16(measured)

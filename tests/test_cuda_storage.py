@@ -226,3 +226,31 @@ def test_a_convolution_with_kernels_gets_its_fields_in_sixteen_bits(
             assert (y.dtype, y.shape) == (dtype, (2, 4, 128))
             assert seen.calls["spectral_conv"] == [field, wide, field, wide]
             assert seen.calls["spectral_conv_backward"] == [field, wide, wide, field, wide]
+
+
+@pytest.mark.parametrize("width", [3, 20])
+def test_corrections_and_layers_on_lines_get_their_fields_in_sixteen_bits(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """But for face rules too wide for the last pass, whose calls go by way of float32."""
+    low, wide = torch.bfloat16, torch.float32
+    field = low if width == 3 else wide
+    monkeypatch.setattr(_cuda, "_record", lambda op, device: {"largest_rank": 0})
+    with FakeTensorMode(), Seen() as seen:
+        x, weight, skip, bias, values = (
+            torch.empty(shape, dtype=low, device="cuda")
+            for shape in ((2, 3, 128), (5, 3, 4, 2), (3, 4), (4,), (2, 4, 2))
+        )
+        gain = torch.empty(1, 14, 6, 1, dtype=torch.float64, device="cuda")
+        stencil = torch.empty(2, width, dtype=torch.float64, device="cuda")
+        faces = {"values": [values], "stencils": [stencil]}
+        results = [
+            ops.boundary_spectral_conv(x, weight, [gain], **faces),
+            ops.fno_block(x, weight, skip, bias, gains=[gain], **faces),
+        ]
+    assert [r.dtype for r in results] == [low, low]
+    convolution_types, layer_types = seen.calls.values()
+    assert convolution_types[:2] == [field, wide]
+    assert convolution_types[-3:] == [field, wide, torch.float64]
+    assert layer_types[:4] == [field, wide, wide, wide]
+    assert layer_types[-4:] == [field, wide, wide, torch.float64]
