@@ -137,14 +137,17 @@ def test_rounding_is_allowed_for_one_call_and_where_pytorch_allows_it(
     monkeypatch.setenv("PHYSCON_SPECTRAL_PATH", "matrix")
     seen: list[bool] = []
 
-    def kernel(*_: Any) -> None:
-        seen.append(allow(False))
-        allow(seen[-1])
-        raise ArithmeticError
+    class Kernel:
+        def __init__(self, op: str) -> None:
+            self._schema = getattr(torch.ops.physcon_cuda, op).default._schema
+
+        def __call__(self, *_: Any) -> None:
+            seen.append(allow(False))
+            allow(seen[-1])
+            raise ArithmeticError
 
     def call(op: str, *arguments: Any) -> None:
-        kernel._schema = getattr(torch.ops.physcon_cuda, op).default._schema  # type: ignore[attr-defined]
-        packet = type("Packet", (), {"default": staticmethod(kernel)})
+        packet = type("Packet", (), {"default": Kernel(op)})
         names = {op: packet, "allow_tf32": torch.ops.physcon_cuda.allow_tf32}
         with monkeypatch.context() as patch, pytest.raises(ArithmeticError):
             patch.setattr(torch.ops, "physcon_cuda", type("Found", (), names))

@@ -65,7 +65,10 @@ def exact(form: int, left: Tensor, right: Tensor) -> list[tuple[Tensor, Tensor]]
         CONJUGATE_RIGHT: ([(a, c), (b, s)], [(b, c), (-a, s)]),
     }[form]
     return [
-        (sum(x.mT @ y for x, y in pairs), sum(x.abs().mT @ y.abs() for x, y in pairs))  # type: ignore[misc]
+        (
+            torch.stack([x.mT @ y for x, y in pairs]).sum(0),
+            torch.stack([x.abs().mT @ y.abs() for x, y in pairs]).sum(0),
+        )
         for pairs in terms
     ]
 

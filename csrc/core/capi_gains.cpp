@@ -183,40 +183,7 @@ int run_published(
 
 using namespace physcon;
 
-// The same functions for each scalar type.
-#define PHYSCON_DEFINE_GAIN_C_API(T, suffix)                                                \
-    std::size_t physcon_correction_gain_workspace_##suffix(                                 \
-        const physcon_correction_gain_args_##suffix* args, const physcon_executor* executor \
-    ) {                                                                                     \
-        return gain_workspace<T>(args, executor);                                           \
-    }                                                                                       \
-    int physcon_correction_gain_##suffix(                                                   \
-        const physcon_correction_gain_args_##suffix* args,                                  \
-        const physcon_executor* executor,                                                   \
-        void* workspace,                                                                    \
-        std::size_t workspace_size,                                                         \
-        physcon_error* error                                                                \
-    ) {                                                                                     \
-        return run_gain<T>(                                                                 \
-            "correction_gain_" #suffix, args, executor, workspace, workspace_size, error    \
-        );                                                                                  \
-    }                                                                                       \
-    std::size_t physcon_published_gain_workspace_##suffix(                                  \
-        const physcon_published_gain_args_##suffix* args, const physcon_executor* executor  \
-    ) {                                                                                     \
-        return published_workspace<T>(args, executor);                                      \
-    }                                                                                       \
-    int physcon_published_gain_##suffix(                                                    \
-        const physcon_published_gain_args_##suffix* args,                                   \
-        const physcon_executor* executor,                                                   \
-        void* workspace,                                                                    \
-        std::size_t workspace_size,                                                         \
-        physcon_error* error                                                                \
-    ) {                                                                                     \
-        return run_published<T>(                                                            \
-            "published_gain_" #suffix, args, executor, workspace, workspace_size, error     \
-        );                                                                                  \
-    }
-
-PHYSCON_DEFINE_GAIN_C_API(double, f64)
-PHYSCON_DEFINE_GAIN_C_API(float, f32)
+PHYSCON_DEFINE_WORKSPACE_CALL(correction_gain, double, f64, gain_workspace, run_gain)
+PHYSCON_DEFINE_WORKSPACE_CALL(correction_gain, float, f32, gain_workspace, run_gain)
+PHYSCON_DEFINE_WORKSPACE_CALL(published_gain, double, f64, published_workspace, run_published)
+PHYSCON_DEFINE_WORKSPACE_CALL(published_gain, float, f32, published_workspace, run_published)

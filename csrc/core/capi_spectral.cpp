@@ -359,45 +359,17 @@ using namespace physcon;
     ) {                                                                                         \
         return make_tables<T>("spectral_tables_" #suffix, grid, tables, size, error);           \
     }                                                                                           \
-    std::size_t physcon_spectral_conv_workspace_##suffix(                                       \
-        const physcon_spectral_conv_args_##suffix* args, const physcon_executor* executor       \
-    ) {                                                                                         \
-        return conv_workspace<T>(args, executor);                                               \
-    }                                                                                           \
-    int physcon_spectral_conv_##suffix(                                                         \
-        const physcon_spectral_conv_args_##suffix* args,                                        \
-        const physcon_executor* executor,                                                       \
-        void* workspace,                                                                        \
-        std::size_t workspace_size,                                                             \
-        physcon_error* error                                                                    \
-    ) {                                                                                         \
-        return run_conv<T>(                                                                     \
-            "spectral_conv_" #suffix, args, executor, workspace, workspace_size, error          \
-        );                                                                                      \
-    }                                                                                           \
     int physcon_assign_faces_##suffix(                                                          \
         const physcon_assign_faces_args_##suffix* args,                                         \
         const physcon_executor* executor,                                                       \
         physcon_error* error                                                                    \
     ) {                                                                                         \
         return run_faces<T>("assign_faces_" #suffix, args, executor, error);                    \
-    }                                                                                           \
-    std::size_t physcon_pointwise_workspace_##suffix(                                           \
-        const physcon_pointwise_args_##suffix* args, const physcon_executor* executor           \
-    ) {                                                                                         \
-        return pointwise_bytes<T>(args, executor);                                              \
-    }                                                                                           \
-    int physcon_pointwise_##suffix(                                                             \
-        const physcon_pointwise_args_##suffix* args,                                            \
-        const physcon_executor* executor,                                                       \
-        void* workspace,                                                                        \
-        std::size_t workspace_size,                                                             \
-        physcon_error* error                                                                    \
-    ) {                                                                                         \
-        return run_pointwise<T>(                                                                \
-            "pointwise_" #suffix, args, executor, workspace, workspace_size, error              \
-        );                                                                                      \
     }
 
 PHYSCON_DEFINE_SPECTRAL_C_API(double, f64)
 PHYSCON_DEFINE_SPECTRAL_C_API(float, f32)
+PHYSCON_DEFINE_WORKSPACE_CALL(spectral_conv, double, f64, conv_workspace, run_conv)
+PHYSCON_DEFINE_WORKSPACE_CALL(spectral_conv, float, f32, conv_workspace, run_conv)
+PHYSCON_DEFINE_WORKSPACE_CALL(pointwise, double, f64, pointwise_bytes, run_pointwise)
+PHYSCON_DEFINE_WORKSPACE_CALL(pointwise, float, f32, pointwise_bytes, run_pointwise)

@@ -61,3 +61,20 @@ inline SpectralGrid convert_grid(const physcon_spectral_grid& in) {
 }
 
 }  // namespace physcon
+
+/// The two C functions of an op that works in a workspace: how many bytes, and the call.
+#define PHYSCON_DEFINE_WORKSPACE_CALL(op, T, suffix, bytes, run)                          \
+    std::size_t physcon_##op##_workspace_##suffix(                                        \
+        const physcon_##op##_args_##suffix* args, const physcon_executor* executor        \
+    ) {                                                                                   \
+        return bytes<T>(args, executor);                                                  \
+    }                                                                                     \
+    int physcon_##op##_##suffix(                                                          \
+        const physcon_##op##_args_##suffix* args,                                         \
+        const physcon_executor* executor,                                                 \
+        void* workspace,                                                                  \
+        std::size_t workspace_size,                                                       \
+        physcon_error* error                                                              \
+    ) {                                                                                   \
+        return run<T>(#op "_" #suffix, args, executor, workspace, workspace_size, error); \
+    }

@@ -275,10 +275,11 @@ class SpectralConv(nn.Module):
 
 def check_sizes(who: str, n_modes: int | Sequence[int], **channels: int) -> tuple[int, ...]:
     """Return the modes per axis; raise unless they and the channels are positive numbers."""
+    given: Any = n_modes
     try:
-        modes = tuple(operator.index(m) for m in n_modes)  # type: ignore[union-attr]
+        modes = tuple(operator.index(m) for m in given)
     except TypeError:
-        modes = (_whole(who, "n_modes", n_modes),)
+        modes = (_whole(who, "n_modes", given),)
     if not 1 <= len(modes) <= 3 or min(modes) < 1:
         raise ValueError(f"{who}: expected n_modes to be 1 to 3 positive numbers, got {n_modes}")
     for name, value in channels.items():
