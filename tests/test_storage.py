@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,10 @@ from op_suite import (
     upstream,
 )
 from physcon_ext import ops
+from physcon_ext.ops import EdgeTable, Method
+from test_fv_cavity import random_flow
 from test_ops_assign_faces import problem as face_problem
+from test_ops_balance_law import problem as flow_problem
 from test_ops_boundary_spectral_conv import GRIDS
 from test_ops_boundary_spectral_conv import problem as field_problem
 
@@ -193,3 +197,81 @@ def test_transforms_and_the_compiler_see_it(name: str) -> None:
         lambda v: call(v, *list(low.values())[1:]), (low[first],), (low[first],)
     )
     assert moved.dtype == torch.bfloat16
+
+
+# ---- finite volumes: float32 is a storage type as well, of what is computed in float64
+
+
+def of_dtype(arguments: Arguments, dtype: torch.dtype) -> Arguments:
+    """With tables of edges, which are no tensors."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, EdgeTable) and value.values is not None:
+            return replace(value, values=value.values.to(dtype))
+        return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+    return {
+        k: [moved(v) for v in value] if isinstance(value, list) else moved(value)
+        for k, value in arguments.items()
+    }
+
+
+FLOWS: dict[str, tuple[Callable[..., Any], Callable[[], Arguments]]] = {
+    "burgers": (
+        ops.balance_law,
+        lambda: flow_problem(
+            Method(transport="burgers", scheme="weno5", integrator="ssprk3"),
+            ("value", "outflow", "flux", "value"),
+            rows=5,
+            sources=2,
+        ),
+    ),
+    "porous": (
+        ops.balance_law,
+        lambda: flow_problem(
+            Method(diffusivity="power", integrator="backward_euler"), ("value", "mixed") * 2
+        ),
+    ),
+    "cavity": (ops.cavity, lambda: random_flow(3, 8)),
+}
+
+
+@pytest.mark.parametrize("dtype", [*LOW, torch.float32], ids=str)
+@pytest.mark.parametrize("name", FLOWS)
+def test_flows_are_those_of_float64_rounded_once(name: str, dtype: torch.dtype) -> None:
+    op, arguments = FLOWS[name]
+    low = of_dtype(arguments(), dtype)
+    first = next(iter(low))
+    found, expected = op(**low), op(**of_dtype(low, torch.float64))
+    assert not torch.equal(expected[0].double(), low[first].double())  # steps were taken
+    same_bits(list(found), [v.to(dtype) if v.is_floating_point() else v for v in expected])
+    # A state that was stored, with parameters that were not.
+    mixed = {**of_dtype(low, torch.float64), first: low[first]}
+    mixed.update({k: low[k] for k in ("u", "v") if k in low})
+    same_bits(list(op(**mixed)), list(found))
+    with FakeTensorMode() as mode:
+
+        def faked(value: Any) -> Any:
+            if isinstance(value, EdgeTable) and value.values is not None:
+                return replace(value, values=mode.from_tensor(value.values))
+            return mode.from_tensor(value) if isinstance(value, Tensor) else value
+
+        fake = op(
+            **{
+                k: [faked(v) for v in value] if isinstance(value, list) else faked(value)
+                for k, value in low.items()
+            }
+        )
+    assert [(t.shape, t.dtype) for t in fake] == [(t.shape, t.dtype) for t in found]
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_the_dtypes_of_flows_do_not_mix(name: str) -> None:
+    op, arguments = FLOWS[name]
+    for dtype in (torch.bfloat16, torch.float32):
+        low = of_dtype(arguments(), dtype)
+        with pytest.raises(TypeError, match=rf"physcon::{op.__name__}: expected one storage dtype"):
+            op(**{**low, "dt": low["dt"].half()})
+    low = of_dtype(arguments(), torch.bfloat16)
+    with pytest.raises(ValueError, match="without gradients"):
+        op(**{**low, "dt": low["dt"].requires_grad_()})

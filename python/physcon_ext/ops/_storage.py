@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bfloat16 and float16 as storage: an op reads and writes them, and computes in float32."""
+"""Narrow types as storage: an op reads and writes them, and computes in float32 or float64."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -24,13 +25,15 @@ def stored(
     *,
     always: bool = False,
     field: bool = False,
+    computed: torch.dtype = torch.float32,
 ) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
     """Let a function of float32 tensors take its first argument in bfloat16 or float16 as well.
 
     Arguments of that dtype become float32, others are left as they are, and float32 results come
     back in the dtype of the first argument: one rounding of what float32 gives for the same
     numbers. The casts are recorded, so gradients have the dtype of their argument. Inside
-    ``torch.autocast`` its rules hold.
+    ``torch.autocast`` its rules hold. A function that computes in float64 takes float32 likewise,
+    as the first argument or beside it.
 
     Args:
         op: Name for the message.
@@ -38,10 +41,13 @@ def stored(
             storage type itself, with the same bits; it then gets the arguments as they are.
         field: The kernel does so with the first argument and takes the others in float32.
         always: Do so inside ``torch.autocast`` too, whose rules the function does not follow.
+        computed: What the function computes in, float32 or float64.
 
     Raises:
         TypeError: From the function made, if bfloat16 and float16 come together.
     """
+
+    stores = (*LOW_PRECISION, *{torch.float32} - {computed})
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         name = next(iter(inspect.signature(function).parameters))
@@ -50,21 +56,23 @@ def stored(
         def call(*arguments: _P.args, **named: _P.kwargs) -> _R:
             first = arguments[0] if arguments else named.get(name)
             dtype = getattr(first, "dtype", None)
-            if not isinstance(first, Tensor) or dtype not in LOW_PRECISION:
+            if not isinstance(first, Tensor) or dtype not in stores:
                 return function(*arguments, **named)
             if not always and _autocast(first):
                 return function(*arguments, **named)
             kept = by_kernel is not None and first.is_cuda and by_kernel(*arguments, **named)
             if kept and not field:
                 return function(*arguments, **named)
-            wide: list[Any] = [
-                v if kept and i == 0 else _widen(op, v, dtype) for i, v in enumerate(arguments)
-            ]
+
+            def widen(value: Any) -> Any:
+                return _widen(op, value, dtype, computed)
+
+            wide: list[Any] = [v if kept and i == 0 else widen(v) for i, v in enumerate(arguments)]
             wide_named: dict[str, Any] = {
-                k: v if kept and k == name else _widen(op, v, dtype) for k, v in named.items()
+                k: v if kept and k == name else widen(v) for k, v in named.items()
             }
             result = function(*wide, **wide_named)
-            return result if kept else _narrow(result, dtype)
+            return result if kept else _narrow(result, dtype, computed)
 
         return call
 
@@ -75,19 +83,22 @@ def _autocast(t: Tensor) -> bool:
     return t.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(t.device.type)
 
 
-def _widen(op: str, value: Any, dtype: Any) -> Any:
+def _widen(op: str, value: Any, dtype: Any, computed: torch.dtype) -> Any:
     if isinstance(value, Tensor):
         if value.dtype in LOW_PRECISION and value.dtype != dtype:
             raise TypeError(
                 f"{op}: expected one storage dtype besides float32, got {dtype} and {value.dtype}"
             )
-        return value.float() if value.dtype == dtype else value
+        return value.to(computed) if value.dtype in (dtype, torch.float32) else value
     if isinstance(value, (list, tuple)):
-        return [_widen(op, v, dtype) for v in value]
+        return [_widen(op, v, dtype, computed) for v in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        inside = {f.name: getattr(value, f.name) for f in fields(value)}
+        return replace(value, **{k: _widen(op, v, dtype, computed) for k, v in inside.items()})
     return value
 
 
-def _narrow(result: Any, dtype: Any) -> Any:
+def _narrow(result: Any, dtype: Any, computed: torch.dtype) -> Any:
     if isinstance(result, Tensor):
-        return result.to(dtype) if result.dtype == torch.float32 else result
-    return type(result)._make(_narrow(value, dtype) for value in result)
+        return result.to(dtype) if result.dtype == computed else result
+    return type(result)._make(_narrow(value, dtype, computed) for value in result)

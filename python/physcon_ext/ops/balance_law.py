@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from physcon_ext.ops._storage import stored
 from physcon_ext.reference.balance_law import (
     AVERAGES,
     DIFFUSIVITIES,
@@ -40,6 +41,7 @@ class _Packed:
     choices: Tensor
 
 
+@stored(_NAME, always=True, computed=torch.float64)
 def balance_law(
     state: Tensor,
     *,
@@ -58,7 +60,8 @@ def balance_law(
     .. math:: u_t + \nabla\cdot f(u) = \nabla\cdot(k(u) \nabla u) + \sum_s a_s(t)\, \sigma_s(x)
 
     Args:
-        state: ``(batch, fields, 2, rows, n)`` float64: cell averages and their rounding rests;
+        state: ``(batch, fields, 2, rows, n)`` float64, or float32, bfloat16 or float16 beside
+            arguments of its dtype, float32 or float64: cell averages and their rounding rests;
             ``n >= 4`` cells along the inner axis, 1 or at least 4 along the outer one. Two fields
             (``u`` and ``u_t``) for ``verlet``, otherwise one.
         method: What is solved, and how.
@@ -79,9 +82,13 @@ def balance_law(
 
     Raises:
         RuntimeError: If shapes or dtypes do not fit.
+        TypeError: If bfloat16 and float16 come together, or with a float32 state.
         ValueError: If an argument requires a gradient.
 
     Notes:
+        Storage: whatever the dtype of ``state``, steps are taken in float64; averages, rests,
+        fluxes and amplitudes are each rounded to it once, at the end. A run in several calls keeps
+        its accuracy in float64 only.
         Conservation: cells change by the returned fluxes alone; both are compensated sums, so the
         balance of any number of steps holds to some ten eps of the largest term.
         Determinism: an item belongs to one thread; the same bits for any batch and thread count.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from physcon_ext.ops._storage import stored
 from physcon_ext.reference.cavity import CavityStep
 
 
@@ -13,6 +14,7 @@ _NAME = "physcon::cavity"
 _OP = torch.ops.physcon.cavity.default
 
 
+@stored(_NAME, always=True, computed=torch.float64)
 def cavity(
     u: Tensor, v: Tensor, *, lid: Tensor, viscosity: Tensor, dt: Tensor, steps: Tensor
 ) -> CavityStep:
@@ -22,8 +24,9 @@ def cavity(
               v_t + (u v)_x + (v v)_y = -p_y + \nu \Delta v, \quad u_x + v_y = 0
 
     Args:
-        u: ``(batch, n + 1, n)`` float64, on the faces across x of the unit square, ``n`` even and
-            at least 8; 0 at the first and the last face.
+        u: ``(batch, n + 1, n)`` float64, or float32, bfloat16 or float16 beside arguments of its
+            dtype, float32 or float64; on the faces across x of the unit square, ``n`` even and at
+            least 8; 0 at the first and the last face.
         v: ``(batch, n, n + 1)``, on the faces across y; 0 at the first and the last face.
         lid: ``(batch,)`` speed of the wall at ``y = 1``, along x.
         viscosity: ``(batch,)`` ``nu > 0``.
@@ -35,9 +38,13 @@ def cavity(
 
     Raises:
         RuntimeError: If shapes or dtypes do not fit.
+        TypeError: If bfloat16 and float16 come together, or with a float32 ``u``.
         ValueError: If an argument requires a gradient.
 
     Notes:
+        Storage: whatever the dtype of ``u``, steps are taken in float64 and every result is rounded
+        to it once, at the end. Rounded velocities have a divergence of its rounding: a run in
+        several calls keeps its accuracy in float64 only.
         Conservation: volume, the divergence being rounding; momentum, by fluxes.
         Determinism: a flow belongs to one thread; the same bits for any batch and thread count.
         Cost: three projections in a step, ``6 n^3`` operations in all at matrix product speed.
