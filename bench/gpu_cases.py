@@ -311,6 +311,30 @@ GRIDS: tuple[tuple[int, tuple[int, int], Grid, Grid], ...] = (
 SMALL = ((3, 67, 1), (2, 300, 5), (1, 5003, 3), (2, 150, 90))
 
 
+def _response(axis: int, sizes: Grid) -> Callable[..., Tensors]:
+    def call(weight: Any) -> Tensors:
+        from physcon_ext import ops
+
+        period = [1.5 * n for n in sizes]
+        response = ops.end_response(weight, axis, size=sizes, period=period)
+        if weight.shape[-3] != weight.shape[-2]:
+            return (response,)
+        return response, ops.two_step_gain(response, tolerance=1e-7)
+
+    return call
+
+
+def responses(sizes: Grid, modes: Grid, dtype: Any) -> Iterator[Case]:
+    """Answers at the ends of every axis, and for square matrices the gains made from them."""
+    import torch
+
+    for channels in ((3, 5), (40, 40)):
+        weight = torch.randn(*modes, *channels, 2, device="cuda", dtype=dtype).requires_grad_()
+        for axis in range(len(sizes)):
+            name = "two_step_gain" if channels[0] == channels[1] else "end_response"
+            yield Case(name, _response(axis, sizes), (weight,), (*sizes, *modes, *channels))
+
+
 def small(dtype: Any) -> Iterator[Case]:
     """Every op with a kernel, forward and backward, small and ragged against every tile."""
     for batch, n, r in SMALL:
@@ -341,6 +365,8 @@ def small(dtype: Any) -> Iterator[Case]:
             )
             for launches in ("one", "several") if len(sizes) == 1 else ("auto",):
                 yield Case(name, function, leaves, sizes, launches=launches)
+    for _, _, sizes, modes in GRIDS:
+        yield from responses(sizes, modes, dtype)
     for rows, n in ((1, 67), (1, 1500), (7, 19), (70, 70)):
         yield from laws(3, rows, n)
     for n in (10, 102):  # the exchange in shared memory, and beyond it
@@ -367,6 +393,8 @@ def repeated(dtype: Any) -> Iterator[Case]:
         for launches in ("one", "several"):
             yield Case(name, function, fields, **kept, launches=launches)
             yield Case(name, function, leaves, (20, 64, 1024, 16), launches=launches)
+    yield from responses((1024,), (16,), dtype)
+    yield from responses((64, 64), (12, 12), dtype)
     for batch, n in ((3000, 201), (20, 50_000)):
         for name, function in BANDED:
             bands = _banded_arguments(batch, n, dtype)

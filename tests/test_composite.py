@@ -34,7 +34,7 @@ from op_suite import (
     upstream,
 )
 from physcon_ext.ops import _cuda
-from physcon_ext.ops._cuda import COMPOSITE_OPS
+from physcon_ext.ops._cuda import COMPOSITE_OPS, table
 from physcon_ext.ops.composite import COMPOSITES
 
 
@@ -223,8 +223,9 @@ class Calls(TorchDispatchMode):
         return function(*arguments, **(options or {}))
 
 
-def test_every_composite_is_registered() -> None:
+def test_every_op_has_a_composite_and_a_kernel() -> None:
     assert set(COMPOSITES) == set(COMPOSITE_OPS)
+    assert {record["op"] for record in table()} == set(COMPOSITE_OPS)
 
 
 @pytest.mark.parametrize("name", COMPOSITE_OPS)

@@ -20,7 +20,8 @@ SLACK = 16
 # Sums in double precision, by kernel name: the arithmetic must be there, and fused.
 DOUBLE_PRECISION = (
     r"condition_(partial|marginal|disjoint|banded)_kernel|adjoint_(partial_)?kernel|"
-    r"banded_product_kernel|cavity_kernel|sm_90 \w*spectral_cluster_kernel"
+    r"banded_product_kernel|cavity_kernel|end_response|two_step_gain|"
+    r"sm_90 \w*spectral_cluster_kernel"
 )
 # Kernels that copy asynchronously or use matrix instructions, by name. No other may: a matrix
 # instruction that nobody asked for would round operands.

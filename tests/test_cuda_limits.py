@@ -14,6 +14,7 @@ import torch
 import simt_driver as simt
 import simt_spectral as spectral
 import test_cuda_fv as fv
+import test_cuda_gains as gains
 import test_cuda_kernels as conditioning
 import test_cuda_spectral as convolutions
 from op_suite import OPS
@@ -66,6 +67,7 @@ def test_launches_cover_every_item_beyond_2_to_the_31() -> None:
         "cavity": [2 * 132],
         "faces_backward": [1 << 16, 2 * MANY],
         "layer": [MANY],
+        "gains": [25 << 27, 25 << 27, 8 * 132, 64, 1],
     }
     for name, wanted in expected.items():
         blocks, error = found[name]
@@ -87,7 +89,7 @@ def test_launches_cover_every_item_beyond_2_to_the_31() -> None:
 def test_nothing_is_launched_for_no_items_but_sums_of_none() -> None:
     found = {name: each for name, each in dry().items() if name.startswith("empty")}
     assert found["empty"] == ([], "") and found["empty_layer"] == ([], "")
-    assert found["empty_conv"] == ([], "")
+    assert found["empty_conv"] == ([], "") and found["empty_gains"] == ([], "")
     for blocks, error in found.values():
         assert error == "" and len(blocks) <= 2
 
@@ -128,6 +130,11 @@ def shared(value: Any) -> bool:
 def by_item(value: Any, call: fv.Call) -> bool:
     items = call.arguments[0].shape[0]
     return isinstance(value, torch.Tensor) and value.ndim > 0 and value.shape[0] == items
+
+
+def test_answers_at_ends_find_their_work_along_two_axes(folded: dict[str, str]) -> None:
+    program = gains.compile_for("fibers", folded)
+    gains.check_responses(program, gains.LONG, torch.float64)
 
 
 def test_layers_find_their_work_along_two_axes(folded: dict[str, str]) -> None:

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bindings of end_response and its adjoint.
-#include "core/boundary_spectral.hpp"
-
-#include "torch/spectral.hpp"
+#include "torch/spectral_cuda.hpp"
 
 namespace physcon::binding {
 namespace {
@@ -70,6 +68,11 @@ Tensor end_response(
         call.set(args);
         args.weight = weight.const_data_ptr<scalar_t>();
         args.response_out = response.mutable_data_ptr<double>();
+        if (weight.is_cuda()) {
+            const CudaCall device(op, weight);
+            device.check(cuda::end_response(args, device.device()));
+            return;
+        }
         const Executor executor = call.executor();
         Workspace workspace(end_response_workspace(args, executor));
         physcon::end_response(args, executor, workspace.data());
@@ -95,6 +98,11 @@ Tensor end_response_backward(
         call.set(args);
         args.response_bar = grad.const_data_ptr<double>();
         args.weight_out = weight_out.mutable_data_ptr<scalar_t>();
+        if (weight.is_cuda()) {
+            const CudaCall device(op, weight);
+            device.check(cuda::end_response_adjoint(args, device.device()));
+            return;
+        }
         const Executor executor = call.executor();
         Workspace workspace(end_response_workspace(args, executor));
         physcon::end_response_adjoint(args, executor, workspace.data());
@@ -106,6 +114,11 @@ Tensor end_response_backward(
 }  // namespace physcon::binding
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
+    m.impl("end_response", TORCH_BOX(&physcon::binding::end_response));
+    m.impl("end_response_backward", TORCH_BOX(&physcon::binding::end_response_backward));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(physcon_cuda, CUDA, m) {
     m.impl("end_response", TORCH_BOX(&physcon::binding::end_response));
     m.impl("end_response_backward", TORCH_BOX(&physcon::binding::end_response_backward));
 }

@@ -139,6 +139,24 @@ void define_banded(Library& m) {
 }
 
 template <typename Library>
+void define_gains(Library& m) {
+    // What spectral_conv answers at the ends of an axis to sources there -> blocks D, G, A.
+    m.def("end_response(Tensor weight, int axis, int[] size, float[] period) -> Tensor");
+    // Its adjoint -> gradient of the weight, which is read for its shape and dtype only.
+    m.def(
+        "end_response_backward(Tensor grad, Tensor weight, int axis, int[] size, float[] period) "
+        "-> Tensor"
+    );
+    // Gains of the published elimination from the blocks.
+    m.def("two_step_gain(Tensor response, float tolerance, bool modulus, float slip) -> Tensor");
+    // Its adjoint -> gradient of the blocks.
+    m.def(
+        "two_step_gain_backward(Tensor grad, Tensor response, float tolerance, bool modulus, float "
+        "slip) -> Tensor"
+    );
+}
+
+template <typename Library>
 void define_finite_volumes(Library& m) {
     // Finite volumes: a number of steps -> state, inner and outer flux integrals, source integrals,
     // info.
@@ -161,6 +179,7 @@ STABLE_TORCH_LIBRARY(physcon_cuda, m) {
     define_conditioning(m);
     define_banded(m);
     define_convolutions(m);
+    define_gains(m);
     define_finite_volumes(m);
     // Whether transforms of this thread may round their operands from now on -> whether they might.
     m.def("allow_tf32(bool allowed) -> bool");
@@ -170,21 +189,8 @@ STABLE_TORCH_LIBRARY(physcon, m) {
     define_conditioning(m);
     define_banded(m);
     define_convolutions(m);
+    define_gains(m);
     define_finite_volumes(m);
-    // What spectral_conv answers at the ends of an axis to sources there -> blocks D, G, A.
-    m.def("end_response(Tensor weight, int axis, int[] size, float[] period) -> Tensor");
-    // Its adjoint -> gradient of the weight, which is read for its shape and dtype only.
-    m.def(
-        "end_response_backward(Tensor grad, Tensor weight, int axis, int[] size, float[] period) "
-        "-> Tensor"
-    );
-    // Gains of the published elimination from the blocks.
-    m.def("two_step_gain(Tensor response, float tolerance, bool modulus, float slip) -> Tensor");
-    // Its adjoint -> gradient of the blocks.
-    m.def(
-        "two_step_gain_backward(Tensor grad, Tensor response, float tolerance, bool modulus, float "
-        "slip) -> Tensor"
-    );
     // Whether spectral_conv would use whole Fourier transforms of the framework on this grid.
     m.def("spectral_uses_fft(int[] size, int[] modes, float[] period, bool doubles=False) -> bool");
 }

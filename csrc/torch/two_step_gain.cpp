@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bindings of two_step_gain and its adjoint.
-#include "core/boundary_spectral.hpp"
-#include "torch/binding.hpp"
+#include "core/cuda/spectral_entry.hpp"
+#include "torch/cuda.hpp"
 
 namespace physcon::binding {
 namespace {
@@ -38,9 +38,15 @@ struct TwoStepCall {
 };
 
 Tensor two_step_gain(const Tensor& response, double tolerance, bool modulus, double slip) {
-    TwoStepCall call("physcon::two_step_gain", response, tolerance, modulus, slip);
+    const char* op = "physcon::two_step_gain";
+    TwoStepCall call(op, response, tolerance, modulus, slip);
     Tensor gain = allocate(response, call.gain);
     call.args.gain_out = gain.mutable_data_ptr<double>();
+    if (response.is_cuda()) {
+        const CudaCall device(op, response);
+        device.check(cuda::two_step_gain(call.args, device.device()));
+        return gain;
+    }
     physcon::two_step_gain(call.args, call.executor());
     return gain;
 }
@@ -62,6 +68,12 @@ Tensor two_step_gain_backward(
     Tensor out = allocate(response, shape_of(response));
     call.args.gain_bar = grad.const_data_ptr<double>();
     call.args.response_out = out.mutable_data_ptr<double>();
+    if (response.is_cuda()) {
+        CudaCall device(op, response);
+        void* memory = device.workspace(cuda::two_step_gain_adjoint_workspace(call.args));
+        device.check(cuda::two_step_gain_adjoint(call.args, device.device(), memory));
+        return out;
+    }
     physcon::two_step_gain_adjoint(call.args, call.executor());
     return out;
 }
@@ -70,6 +82,11 @@ Tensor two_step_gain_backward(
 }  // namespace physcon::binding
 
 STABLE_TORCH_LIBRARY_IMPL(physcon, CPU, m) {
+    m.impl("two_step_gain", TORCH_BOX(&physcon::binding::two_step_gain));
+    m.impl("two_step_gain_backward", TORCH_BOX(&physcon::binding::two_step_gain_backward));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(physcon_cuda, CUDA, m) {
     m.impl("two_step_gain", TORCH_BOX(&physcon::binding::two_step_gain));
     m.impl("two_step_gain_backward", TORCH_BOX(&physcon::binding::two_step_gain_backward));
 }

@@ -177,6 +177,19 @@ void layer(const char* name, int64_t items, int64_t points) {
     );
 }
 
+void gains(const char* name, int64_t in, int64_t out, int64_t others) {
+    EndResponseArgs<float> a;
+    a.grid = grid(2, 4, 3);
+    a.grid.modes[1] = others;
+    a.in = in, a.out = out;
+    tell(name, end_response(a, device));
+    tell(name, end_response_adjoint(a, device));
+    TwoStepGainArgs b;
+    b.modes = others, b.channels = in, b.parts = 2;
+    tell(name, two_step_gain(b, device));
+    tell(name, two_step_gain_adjoint(b, device, somewhere<void>()));
+}
+
 }  // namespace
 
 int main() {
@@ -228,6 +241,7 @@ int main() {
     corrected("corrected_beyond", many << 10);
     faces("faces_backward", many);
     layer("layer", many, 1);
+    gains("gains", int64_t{1} << 17, int64_t{1} << 16, 25);
     layer("layer_long", 2, many);
     for (const Prior prior : {Prior::diagonal, Prior::cross, Prior::dense}) {
         conditioning("empty", prior, 0, 9, 2);
@@ -250,5 +264,6 @@ int main() {
     corrected("empty", 0);
     faces("empty", 0);
     layer("empty_layer", 0, 9);
+    gains("empty_gains", 0, 0, 2);
     return 0;
 }

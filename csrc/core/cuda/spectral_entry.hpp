@@ -65,6 +65,17 @@ const char* assign_faces(const AssignFacesArgs<T>& args, const Device& device);
 template <typename T>
 const char* assign_faces_backward(const AssignFacesBackwardArgs<T>& args, const Device& device);
 
+/// Answers at the ends of an axis, gains of the published elimination of both ends, their adjoints.
+template <typename T>
+const char* end_response(const EndResponseArgs<T>& args, const Device& device);
+template <typename T>
+const char* end_response_adjoint(const EndResponseArgs<T>& args, const Device& device);
+const char* two_step_gain(const TwoStepGainArgs& args, const Device& device);
+std::size_t two_step_gain_adjoint_workspace(const TwoStepGainArgs& args);
+const char* two_step_gain_adjoint(
+    const TwoStepGainArgs& args, const Device& device, void* workspace
+);
+
 /// Whether the work of a stream is being recorded: nothing may wait for it then.
 bool is_captured(const Device& device) noexcept;
 /// Waits for the stream.

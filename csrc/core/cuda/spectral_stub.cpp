@@ -87,6 +87,23 @@ template <typename T>
 const char* pointwise_backward(const PointwiseBackwardArgs<T>&, const Device&, void*) {
     return absent;
 }
+template <typename T>
+const char* end_response(const EndResponseArgs<T>&, const Device&) {
+    return absent;
+}
+template <typename T>
+const char* end_response_adjoint(const EndResponseArgs<T>&, const Device&) {
+    return absent;
+}
+const char* two_step_gain(const TwoStepGainArgs&, const Device&) {
+    return absent;
+}
+std::size_t two_step_gain_adjoint_workspace(const TwoStepGainArgs&) {
+    return 0;
+}
+const char* two_step_gain_adjoint(const TwoStepGainArgs&, const Device&, void*) {
+    return absent;
+}
 bool is_captured(const Device&) noexcept {
     return false;
 }
@@ -121,6 +138,8 @@ const char* wait_for(const Device&) noexcept {
     template const char* fno_line(const FnoLineArgs<T>&, const Device&, void*);                   \
     template const char* assign_faces(const AssignFacesArgs<T>&, const Device&);                  \
     template const char* assign_faces_backward(const AssignFacesBackwardArgs<T>&, const Device&); \
+    template const char* end_response(const EndResponseArgs<T>&, const Device&);                  \
+    template const char* end_response_adjoint(const EndResponseArgs<T>&, const Device&);          \
     template std::size_t pointwise_workspace(const PointwiseArgs<T>&, const Device&);             \
     template const char* pointwise(const PointwiseArgs<T>&, const Device&, void*);                \
     template std::size_t pointwise_backward_workspace(                                            \

@@ -19,7 +19,8 @@ from torch import Tensor
 from physcon_ext import _C
 
 
-# Ops with a composite; the module behind it is imported when a CUDA tensor first needs it.
+# Every op, with a composite and a kernel; the module behind the composite is imported when a CUDA
+# tensor first needs it.
 COMPOSITE_OPS = (
     "condition_diagonal",
     "condition_diagonal_backward",
@@ -170,13 +171,6 @@ def _check_rows(op: str, points: int, weights: Tensor, order: Tensor, offsets: T
     Rows(f"physcon::{op}", points, weights.shape[-1], order, offsets)
 
 
-def _by_composite(op: str) -> Callable[..., Any]:
-    def call(*arguments: Any) -> Any:
-        return _composite(op)(*arguments)
-
-    return call
-
-
 def _by_transforms(op: str, named: dict[str, Any]) -> Callable[..., Any] | None:
     """The way by whole Fourier transforms where it is the faster one, else None."""
     if not op.startswith(("spectral_conv", "boundary_spectral_conv", "fno_block")):
@@ -245,7 +239,5 @@ def _by_record(op: str) -> Callable[..., Any]:
 
 def register() -> None:
     """Give every op an implementation for CUDA tensors."""
-    kernels = {record["op"] for record in table()}
     for op in COMPOSITE_OPS:
-        chosen = _by_record(op) if op in kernels else _by_composite(op)
-        torch.library.impl(f"physcon::{op}", "CUDA", chosen)
+        torch.library.impl(f"physcon::{op}", "CUDA", _by_record(op))
