@@ -244,6 +244,25 @@ def test_a_later_device_runs_the_latest_kernels_only_when_asked(
     assert found is not None and found["architecture"] == "sm_80"
 
 
+@pytest.mark.parametrize("op", _cuda.COMPOSITE_OPS)
+def test_a_kernel_never_sees_two_devices(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever calls the op itself: its wrapper checks too."""
+    _Device(monkeypatch, (9, 0), "all")
+    schema = getattr(torch.ops.physcon, op).default._schema
+    arguments: list[Any] = []
+    tensors: list[str] = []
+    for a in schema.arguments:
+        tensor = "Tensor" in str(a.type)
+        device = "cpu" if len(tensors) == 1 and tensor else "meta"
+        arguments.append(torch.ones(3, 3, device=device) if tensor else 0)
+        tensors += [a.name] * tensor
+    if len(tensors) > 1:
+        with pytest.raises(ValueError) as caught:
+            _cuda._by_record(op)(*arguments)
+        for part in (f"physcon::{op}", tensors[1], tensors[0], "meta", "got cpu"):
+            assert part in str(caught.value)
+
+
 # ---- 16-bit numbers ------------------------------------------------------------------------------
 
 

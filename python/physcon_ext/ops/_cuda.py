@@ -171,6 +171,18 @@ def _check_rows(op: str, points: int, weights: Tensor, order: Tensor, offsets: T
     Rows(f"physcon::{op}", points, weights.shape[-1], order, offsets)
 
 
+def _check_devices(op: str, named: dict[str, Any]) -> None:
+    """A kernel would read the memory of another device."""
+    tensors = {k: v for k, v in named.items() if isinstance(v, Tensor) and v.numel() > 0}
+    first = next(iter(named.values())).device
+    for name, value in tensors.items():
+        if value.device != first:
+            raise ValueError(
+                f"physcon::{op}: expected {name} to be on {first}, as {next(iter(named))} is, got "
+                f"{value.device}; move it there with .to({str(first)!r})"
+            )
+
+
 def _by_transforms(op: str, named: dict[str, Any]) -> Callable[..., Any] | None:
     """The way by whole Fourier transforms where it is the faster one, else None."""
     if not op.startswith(("spectral_conv", "boundary_spectral_conv", "fno_block")):
@@ -215,9 +227,10 @@ def _by_record(op: str) -> Callable[..., Any]:
 
     def call(*arguments: Any) -> Any:
         first: Tensor = arguments[0]
-        record = _record(op, first.device.index or 0)
         kernel = getattr(torch.ops.physcon_cuda, op).default
         named = dict(zip((a.name for a in kernel._schema.arguments), arguments, strict=True))
+        _check_devices(op, named)
+        record = _record(op, first.device.index or 0)
         if record is None:
             return _composite(op)(*arguments)
         if "rows" in named and named["rows"].shape[-2] > record["largest_rank"]:
