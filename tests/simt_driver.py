@@ -27,7 +27,7 @@ KERNELS = ROOT / "csrc/core/cuda"
 BUILD = ROOT / "build/cuda_shim"
 COMPILER = os.environ.get("CXX", "g++")
 FLAGS = [
-    *("-x", "c++", "-std=c++17", "-O1", "-g", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"),
+    *("-x", "c++", "-std=c++17", "-O1", "-g1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror"),
     *("-Wno-unknown-pragmas", '-DPHYSCON_CUDA_ARCHITECTURES="host"'),
 ]
 MODES = {
@@ -57,20 +57,27 @@ def build(
     *,
     driver: str = "driver.cpp",
     kernels: str = "*.cu",
+    sanitized: bool = False,
 ) -> Path:
     """Compile the kernels, the shim and a driver; ``changed`` maps kernel files to new text.
 
-    A driver may do with some of the ``kernels``, a pattern of file names. Programs and object files
-    are kept in ``build/`` by all that they are made of.
+    What a change reaches is compiled without sanitizers, several times as quickly, unless it is to
+    be ``sanitized``. A driver may do with some of the ``kernels``, a pattern of file names.
+    Programs and object files are kept in ``build/`` by all that they are made of.
     """
     if shutil.which(COMPILER) is None:
         raise RuntimeError(f"{COMPILER} not found; set CXX to a C++17 compiler with sanitizers")
     texts = {p.name: p.read_text() for p in KERNELS.iterdir()}
     texts |= {p.name: p.read_text() for p in SHIM.iterdir()}
     interface = {p.name: p.read_text() for p in KERNELS.parent.glob("*.hpp")}
-    texts |= interface | (changed or {})
-    units = [n for n in texts if fnmatch(n, kernels)] + ["simt.cpp", driver]
-    keys = {unit: _key(mode, unit, texts) for unit in units}
+    right = texts | interface
+    texts = right | (changed or {})
+    units = [n for n in texts if fnmatch(n, kernels)] + ["simt.cpp", f"{mode}.cpp", driver]
+    flags = dict.fromkeys(units, MODES[mode])
+    for unit in units:
+        if not sanitized and _parts(unit, texts) != _parts(unit, right):
+            flags[unit] = ["-O0", *(flag for flag in MODES[mode] if "sanitize" not in flag)]
+    keys = {u: _hash(repr((COMPILER, FLAGS, flags[u], _parts(u, texts)))) for u in units}
     folder = BUILD / f"{mode}-{_hash(repr(sorted(keys.items())))}"
     program = folder / "driver"
     objects = BUILD / "objects"
@@ -83,20 +90,20 @@ def build(
         copy.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / "core" / name if name in interface else copy / name).write_text(text)
-        options = [*FLAGS, *MODES[mode], f"-I{copy}", f"-I{folder}", f"-I{folder / 'core'}"]
+        options = [*FLAGS, f"-I{copy}", f"-I{folder}", f"-I{folder / 'core'}"]
 
         def compile_one(unit: str) -> Path:
             target = objects / f"{keys[unit]}.o"
             if not target.exists():
                 partial = target.with_suffix(".part")
-                _run([COMPILER, *options, "-c", str(copy / unit), "-o", str(partial)])
+                _run([COMPILER, *options, *flags[unit], "-c", str(copy / unit), "-o", str(partial)])
                 partial.rename(target)
             return target
 
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             compiled = list(pool.map(compile_one, units))
         partial = folder / "driver.part"
-        _run([COMPILER, *MODES[mode], *map(str, compiled), "-o", str(partial)])
+        _run([COMPILER, *MODES[mode], "-rdynamic", *map(str, compiled), "-ldl", "-o", str(partial)])
         partial.rename(program)
     return program
 
@@ -105,8 +112,8 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _key(mode: str, unit: str, texts: dict[str, str]) -> str:
-    """Names an object file by all that it is made of."""
+def _parts(unit: str, texts: dict[str, str]) -> list[tuple[str, str]]:
+    """All that a unit is made of: names and texts."""
     seen: dict[str, str] = {}
     waiting = [unit]
     while waiting:
@@ -114,7 +121,7 @@ def _key(mode: str, unit: str, texts: dict[str, str]) -> str:
         if name in texts and name not in seen:
             seen[name] = texts[name]
             waiting += [Path(p).name for p in re.findall(r'#include ["<]([^">]+)', texts[name])]
-    return _hash(repr((COMPILER, FLAGS, MODES[mode], sorted(seen.items()))))
+    return sorted(seen.items())
 
 
 def _run(command: Sequence[str]) -> None:
@@ -151,10 +158,18 @@ class Problem:
 
 @dataclass
 class Answer:
-    """What a call returned, barriers that a thread passed in its longest launch, and launches."""
+    """What a call returned, and how.
+
+    Attributes:
+        outputs: What it returned.
+        barriers: That a thread passed in the longest launch.
+        kernels: That ran: their names to the linker, and threads of a block.
+        launches: How many of them belong to the call, and not to the tables of its grid.
+    """
 
     outputs: list[Tensor]
     barriers: int
+    kernels: list[tuple[str, int]]
     launches: int
 
 
@@ -188,8 +203,12 @@ def run_encoded(program: Path, calls: Sequence[Encoded]) -> list[Answer]:
         raise Failure(done.stderr.decode(errors="replace")[-4000:])
     answers, at = [], 0
     for _, outputs in calls:
-        barriers, launches, length = struct.unpack_from("<3q", done.stdout, at)
+        barriers, named, length = struct.unpack_from("<3q", done.stdout, at)
         at += 24
+        ran = [line.split() for line in done.stdout[at : at + named].decode().splitlines()]
+        kernels = [(name, int(threads)) for name, threads, _ in ran]
+        launches = sum(int(counts) for *_, counts in ran)
+        at += named
         error = done.stdout[at : at + length].decode()
         at += length
         if error:
@@ -202,7 +221,7 @@ def run_encoded(program: Path, calls: Sequence[Encoded]) -> list[Answer]:
             data = torch.frombuffer(bytes_, dtype=dtype) if size else torch.empty(0, dtype=dtype)
             found.append(data.reshape(shape))
             at += size
-        answers.append(Answer(found, barriers, launches))
+        answers.append(Answer(found, barriers, kernels, launches))
     assert at == len(done.stdout)
     return answers
 

@@ -323,7 +323,8 @@ def test_an_index_off_by_one_is_found(fibers: Path) -> None:
     op = next(op for op in OPS if op.name == "condition_disjoint")
     calls = problems(op, torch.float64, (1,), 31, 3)
     check(fibers, calls)
-    wrong = simt.build("fibers", {name: text.replace(right, right.replace("j < end", "j <= end"))})
+    changed = {name: text.replace(right, right.replace("j < end", "j <= end"))}
+    wrong = simt.build("fibers", changed, sanitized=True)
     for call in calls:
         with pytest.raises((simt.Failure, AssertionError)):
             check(wrong, [call])

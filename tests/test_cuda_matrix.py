@@ -39,7 +39,7 @@ def fibers() -> Path:
 
 def instruction(program: Path, a: Tensor, b: Tensor, c: Tensor, seed: int = 0) -> Tensor:
     """What the instruction makes of a (16, 8), b (8, 8) and c (16, 8)."""
-    header = struct.pack("<4q", -1, 0, 0, seed)
+    header = struct.pack("<5q", seed, -1, -1, 0, 0)
     call = header + simt.array_bytes([a, b, c]), [((16, 8), torch.float32)]
     return simt.run_encoded(program, [call])[0].outputs[0]
 
@@ -48,7 +48,7 @@ def products(
     program: Path, form: int, arithmetic: int, left: Tensor, right: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The two sums of a form, of left (steps, 64, 2) and right (steps, 32, 2)."""
-    header = struct.pack("<4q", form, arithmetic, left.shape[0], 1)
+    header = struct.pack("<5q", 1, -1, form, arithmetic, left.shape[0])
     call = header + simt.array_bytes([left, right]), [((64, 32, 2), torch.float32)]
     first, second = simt.run_encoded(program, [call])[0].outputs[0].unbind(-1)
     return first, second

@@ -71,7 +71,8 @@ class Arrays {
 };
 
 /// Answers problems until there are no more: how it ended and what it took, then the outputs. Every
-/// header starts with the seed of the schedule and the barrier to skip.
+/// header starts with the seed of the schedule and the barrier to skip. A line per kernel that ran
+/// names it, the threads of its blocks, and whether it counts.
 template <typename Header, typename Run>
 int serve(const Run& run) {
     Header h;
@@ -80,10 +81,18 @@ int serve(const Run& run) {
         Arrays arrays;
         const char* error = run(h, arrays);
         const std::string text = error == nullptr ? "" : error;
+        std::string ran;
+        for (const Launch& launch : launches()) {
+            ran += launch.kernel + ' ' + std::to_string(launch.threads);
+            ran += launch.counts ? " 1\n" : " 0\n";
+        }
         const std::int64_t numbers[] = {
-            barriers(), launches(), static_cast<std::int64_t>(text.size())
+            barriers(),
+            static_cast<std::int64_t>(ran.size()),
+            static_cast<std::int64_t>(text.size())
         };
         std::fwrite(numbers, sizeof(numbers), 1, stdout);
+        std::fwrite(ran.data(), 1, ran.size(), stdout);
         std::fwrite(text.data(), 1, text.size(), stdout);
         arrays.write();
         std::fflush(stdout);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands in for CUDA's header of this name: kernels compile with the host compiler and run on the
-// CPU. Test use only. What it checks is described in simt.cpp.
+// CPU. Test use only. What it checks is described in simt.cpp, fibers.cpp and threads.cpp.
 #pragma once
 
 #include <cmath>
@@ -85,9 +85,13 @@ void block_barrier();
 void warp_barrier();
 /// Waits for the warp; the value that lane `source` brought.
 std::uint64_t exchange(std::uint64_t value, int source);
+/// All lanes have to take part in a collective.
+void check_mask(unsigned lanes);
 bool any_in_warp(bool value);
 bool any_in_block(bool value);
-cudaError_t run(const cudaLaunchConfig_t& config, const std::function<void()>& body);
+cudaError_t run(
+    const cudaLaunchConfig_t& config, const void* kernel, const std::function<void()>& body
+);
 /// A copy that lands when its thread waits; what it fills is NaN until then.
 void start_copy(void* to, const void* from, std::size_t bytes, bool exists);
 void wait_for_copies();
@@ -123,11 +127,13 @@ inline int __syncthreads_or(int value) {
 inline void __syncwarp() {
     simt::warp_barrier();
 }
-inline int __any_sync(unsigned, int value) {
+inline int __any_sync(unsigned lanes, int value) {
+    simt::check_mask(lanes);
     return simt::any_in_warp(value != 0);
 }
 template <typename T>
-T __shfl_xor_sync(unsigned, T value, int mask) {
+T __shfl_xor_sync(unsigned lanes, T value, int mask) {
+    simt::check_mask(lanes);
     return simt::shuffle(value, simt::lane() ^ mask);
 }
 inline void __threadfence() {}
@@ -179,7 +185,9 @@ cudaError_t cudaLaunchKernelEx(
     const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), const Arguments&... arguments
 ) {
     const std::tuple<Parameters...> values(arguments...);
-    return simt::run(*config, [&] { std::apply(kernel, values); });
+    return simt::run(*config, reinterpret_cast<const void*>(kernel), [&] {
+        std::apply(kernel, values);
+    });
 }
 
 namespace physcon::cuda {

@@ -16,7 +16,7 @@ using TileCut = Cut<8, 8, true, true>;  // 64 rows
 constexpr int column_threads = 8, columns = column_threads * thread_columns;
 
 struct Header {
-    std::int64_t form, arithmetic, steps, seed;  ///< form -1: the instruction
+    std::int64_t seed, skip, form, arithmetic, steps;
 };
 
 /// a (16, 8), b (8, 8) and the sum (16, 8), in rows.
@@ -95,19 +95,5 @@ const char* run(const Header& h, Arrays& arrays) {
 }  // namespace
 
 int main() {
-    Header h;
-    while (std::fread(&h, sizeof(h), 1, stdin) == 1) {
-        simt::options().seed = static_cast<std::uint64_t>(h.seed);
-        Arrays arrays;
-        const char* error = run(h, arrays);
-        const std::string text = error == nullptr ? "" : error;
-        const std::int64_t numbers[] = {
-            simt::barriers(), simt::launches(), static_cast<std::int64_t>(text.size())
-        };
-        std::fwrite(numbers, sizeof(numbers), 1, stdout);
-        std::fwrite(text.data(), 1, text.size(), stdout);
-        arrays.write();
-        std::fflush(stdout);
-    }
-    return 0;
+    return simt::serve<Header>(run);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace simt {
@@ -16,8 +17,17 @@ struct Options {
 Options& options();
 /// Barriers that a thread passed in the longest launch since the last call.
 std::int64_t barriers();
+
+/// A kernel that ran, as the linker knows it, and the threads of its blocks.
+struct Launch {
+    std::string kernel;
+    unsigned threads;
+    bool counts;  ///< among the launches of a call
+};
 /// Launches since the last call.
-std::int64_t launches();
+std::vector<Launch> launches();
+/// What has been launched so far belonged to no call.
+void set_up();
 /// Blocks of each dry launch since the last call.
 std::vector<std::int64_t> blocks();
 

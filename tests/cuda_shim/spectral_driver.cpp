@@ -57,7 +57,7 @@ struct Call {
         void* memory = arrays.scratch(spectral_tables_size<T>(grid));
         found = static_cast<const T*>(memory);
         const char* error = spectral_tables<T>(grid, memory, device);
-        simt::launches();  // once per grid: not part of a call
+        simt::set_up();  // once per grid
         return error;
     }
     /// A field that is an output, in its storage type.
