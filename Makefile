@@ -10,6 +10,8 @@ JOBS ?= 2
 # Extra arguments, e.g. make test PYTEST_ARGS="-k smoothness", make bench BENCH_ARGS="--csv out.csv".
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+# Of the check on a GPU, e.g. GPU_ARGS=--quick, GPU_ARGS="--only build benchmark --output DIR".
+GPU_ARGS ?=
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -36,7 +38,7 @@ help:
 	@echo "  make gpu-check  on a machine with a GPU: build, test and measure the CUDA kernels"
 	@echo "  make setup   only install and build"
 	@echo "  make clean   remove everything the targets above created"
-	@echo "variables: PYTHON=$(PYTHON) TORCH=$(TORCH) JOBS=$(JOBS) PYTEST_ARGS= BENCH_ARGS="
+	@echo "variables: PYTHON=$(PYTHON) TORCH=$(TORCH) JOBS=$(JOBS) PYTEST_ARGS= BENCH_ARGS= GPU_ARGS="
 
 $(TORCH_STAMP):
 	@$(PYTHON) tools/check_prerequisites.py
@@ -109,7 +111,7 @@ bench: $(STAMP)-test
 
 # With the torch of PYTHON, in no environment of its own: a machine with a GPU may have no network.
 gpu-check:
-	@$(PYTHON) -m bench.gpu_check
+	@$(PYTHON) -m bench.gpu_check $(GPU_ARGS)
 
 clean:
 	rm -rf $(VENV) build demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

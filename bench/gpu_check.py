@@ -2,19 +2,26 @@
 """One command on a machine with a GPU: is everything right there, and how fast is it?
 
 ``python -m bench.gpu_check`` (or ``make gpu-check``) needs no network and takes under ten minutes:
-it builds the kernels against the installed torch, runs the tests marked ``cuda`` with the kernels
-and with the composites, runs the sanitizers of the toolkit on small shapes, checks that results
-repeat bit by bit and survive graph capture, and measures the ops beside torch, eager and captured.
+it builds the kernels against the installed torch, for the device that is here, makes small calls of
+every kernel, runs the tests marked ``cuda`` with the kernels and with the composites, runs the
+sanitizers of the toolkit on small shapes, checks that results repeat bit by bit and survive graph
+capture, and measures the ops beside torch, eager, captured and compiled.
+
+``--quick`` builds and says of every kernel by name whether it runs and is right, in a minute or
+two; ``--only`` runs some stages again and keeps the rest of an earlier result of the same sources;
+``--output`` takes another folder than ``bench/results`` for the result and the log.
 
 Every stage has a time limit and writes its part of the result at once; a stage that fails or is cut
-off does not stop the others, and none runs past ten minutes in all. ``--only`` runs some of them
-again. Without a device the stages that need one say ``no device``.
+off does not stop the others, and none runs past ten minutes in all. What the device runs is in
+processes of its own (`bench.gpu_device`). Without a device the stages that need one say
+``no device``.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import importlib.util
 import json
 import os
@@ -22,52 +29,60 @@ import platform
 import re
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from unittest import mock
 
-from bench import gpu_cases
+from bench import gpu_device
+from bench.gpu_table import stage_line, table
 
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "bench/results"
+BUILD = ROOT / "build/gpu_check"
+# Where the package goes when the environment of this Python cannot be written to.
+SITE = BUILD / "site"
 SCHEMA = 1
 NO_DEVICE = "no device"
 NOT_ASKED = "not asked for"
-# Seconds for everything, and per stage.
+INTERRUPTED = "interrupted"
+# Seconds for everything, and per stage; what a stage leaves the later ones may use.
 WHOLE = 590
 LIMITS = {
     "build": 110,
-    "tests": 90,
-    "composites": 50,
-    "checkers": 110,
-    "repeatability": 40,
-    "benchmark": 145,
+    "quick": 35,
+    "tests": 70,
+    "composites": 45,
+    "checkers": 80,
+    "repeatability": 35,
+    "benchmark": 130,
+    "compiled": 40,
     "counters": 45,
 }
+QUICK = ("build", "quick")
+# Stages without which nothing was proved; a tool that the machine refuses proves nothing wrong.
+NEEDED = ("build", "quick", "tests", "composites", "repeatability", "benchmark")
 KERNELS = {"PHYSCON_CUDA_KERNELS": "all"}
-LINES_KEPT = 200  # of the output of a command
-ROUNDS = 30
-SLOW = 2e-3  # seconds of a call that needs no company in its round
-MOST_INPUTS = 32
-L2_MULTIPLE = 3  # rotating inputs and outputs are this many times the second-level cache
+LINES_KEPT = 200  # of the output of a command in the result
+BYTES_KEPT = 1 << 20  # of the output of a command in the log
+IDLE = 45  # seconds without news from a process on the device, which then hangs
+REFUSED = re.compile(r"ERR_NVGPUCTRPERM|not supported|[Ff]ailed to initialize|LibraryNotLoaded")
 
 STARTED = time.monotonic()
 
 
 class Report:
-    """The result, written again after every change.
+    """The result, written again after every change, and the log of what the commands said.
 
-    Stages that are not asked for keep what an earlier result of the same revision says of them.
+    Stages that are not asked for keep what an earlier result of the same sources says of them.
     """
 
     def __init__(
@@ -93,8 +108,14 @@ class Report:
         self.data.update(values)
         self.write()
 
-    def stage(self, name: str, run: Callable[[], dict[str, Any]], *, needed: bool) -> None:
-        """Run one stage; ``needed`` says whether it has what it needs, else it is skipped."""
+    def limit(self, name: str) -> float:
+        """Seconds that a stage has: all that the later ones do not need."""
+        names = list(LIMITS)
+        later = [n for n in names[names.index(name) + 1 :] if n in self.only]
+        return max(1.0, WHOLE - (time.monotonic() - STARTED) - sum(LIMITS[n] for n in later))
+
+    def stage(self, name: str, run: Callable[[float], dict[str, Any]], *, needed: bool) -> None:
+        """Run one stage, given its seconds; ``needed`` says whether it has what it needs."""
         print(f"==> {name}", flush=True)
         start = time.monotonic()
         if not needed or name not in self.only:
@@ -102,15 +123,36 @@ class Report:
             result: dict[str, Any] = self.earlier.get(name, {"ok": None, "reason": reason})
         else:
             try:
-                result = run()
+                result = run(self.limit(name))
+            except KeyboardInterrupt:
+                result = {"ok": False, "reason": INTERRUPTED}
             except Exception as error:  # the other stages still run
                 result = {"ok": False, "reason": f"{type(error).__name__}: {error}"}
             result["seconds"] = round(time.monotonic() - start, 1)
+        if result.get("reason") == INTERRUPTED:
+            self.only = ()
         result = {"name": name, "seconds": 0.0, **result}
         self.data["stages"].append(result)
+        self.merge(result.pop("entries", []))
+        self._log(name, result.pop("log", ""))
         self.write()
-        verdict = {True: "ok", False: "FAILED", None: "skipped"}[result["ok"]]
-        print(f"    {verdict} {result.get('reason', '')} ({result['seconds']} s)", flush=True)
+        print(f"    {stage_line(result)}", flush=True)
+
+    def merge(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Add what is new of rows that are known, and rows that are not."""
+        known = {row_of(e): e for e in self.data["entries"]}
+        for entry in entries:
+            known[row_of(entry)] = known.get(row_of(entry), {}) | entry
+        self.data["entries"] = list(known.values())
+
+    def _log(self, name: str, text: str) -> None:
+        if self.path is not None and text:
+            with open(self.path.with_suffix(".log"), "a") as file:
+                file.write(f"==> {name}\n{text}\n")
+
+
+def row_of(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    return entry["op"], tuple(entry["shape"]), entry["pass"], entry["dtype"]
 
 
 def capture(*command: str, limit: float = 20) -> str:
@@ -122,46 +164,84 @@ def capture(*command: str, limit: float = 20) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def remaining(stage: str) -> float:
-    """Seconds that a stage has: its own, or what is left of the whole."""
-    return max(1.0, min(LIMITS[stage], WHOLE - (time.monotonic() - STARTED)))
+def surroundings() -> dict[str, str]:
+    """The environment of every command: the tools of this Python and of CUDA are on its path."""
+    folders = [sysconfig.get_path("scripts"), "/usr/local/cuda/bin", os.environ.get("PATH", "")]
+    found = {**os.environ, "PATH": os.pathsep.join(folders), "PYTHONUNBUFFERED": "1"}
+    if SITE.is_dir():
+        found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SITE), found.get("PYTHONPATH")]))
+    return found
 
 
 def command(
     limit: float,
     *words: str,
     environment: Mapping[str, str] = MappingProxyType({}),
-    keep: bool = False,
+    watched: Path | None = None,
 ) -> dict[str, Any]:
     """Run a command for so many seconds at most; its last lines are kept when it fails.
 
-    What the command started itself ends with it: nothing is left to disturb the next stage.
+    What the command started itself ends with it: nothing is left to disturb the next stage. With a
+    file that is ``watched`` the command also ends when that file has not changed for a while.
     """
-    with tempfile.TemporaryFile("w+") as log:
+    reason = ""
+    with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             words,
             cwd=ROOT,
-            env={**os.environ, **environment},
+            env=surroundings() | dict(environment),
+            stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        start = time.monotonic()
         try:
-            code: int | None = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            code = None
+            while process.poll() is None:
+                time.sleep(0.1)
+                if time.monotonic() - start > limit:
+                    reason = f"cut off after {limit:.0f} s"
+                elif watched is not None and _idle(watched, start) > IDLE:
+                    reason = f"no progress for {IDLE} s"
+                if reason:
+                    break
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        log.seek(0)
-        lines = log.read().strip().splitlines()
-    result: dict[str, Any] = {"ok": code == 0, "summary": lines[-1] if lines else ""}
-    if code != 0:
-        result["reason"] = f"cut off after {limit:.0f} s" if code is None else f"exit code {code}"
-    if code != 0 or keep:
-        result["output"] = lines[-LINES_KEPT:]
+            # What waits inside the driver cannot be killed, and must not hold up the rest.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+        log.seek(max(0, log.seek(0, os.SEEK_END) - BYTES_KEPT))
+        text = log.read().decode(errors="replace").strip()
+    lines = text.splitlines()
+    code = process.returncode
+    result: dict[str, Any] = {"ok": code == 0 and not reason, "code": code, "log": text}
+    result["summary"] = lines[-1] if lines else ""
+    if not result["ok"]:
+        ended = f"exit code {code}" if code is None or code >= 0 else f"killed by signal {-code}"
+        result["reason"] = reason or ended
+        result["output"] = [line[:500] for line in lines[-LINES_KEPT:]]
     return result
+
+
+def _idle(file: Path, start: float) -> float:
+    """Seconds since the file or the command began to exist or the file changed last."""
+    since = time.monotonic() - start
+    return min(since, time.time() - file.stat().st_mtime) if file.exists() else since
+
+
+def digest() -> str:
+    """Of everything that is built, run and compared here, whatever a repository says of it."""
+    found = hashlib.sha256()
+    for place in ("CMakeLists.txt", "pyproject.toml", "cmake", "csrc", "python", "bench", "tests"):
+        here = ROOT / place
+        for file in sorted(here.rglob("*")) if here.is_dir() else [here]:
+            if file.suffix in SOURCES:
+                found.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+    return found.hexdigest()[:16]
+
+
+SOURCES = (".txt", ".toml", ".cmake", ".py", ".cu", ".cuh", ".cpp", ".hpp", ".h", ".in")
 
 
 def facts(given: str | None) -> dict[str, Any]:
@@ -170,16 +250,18 @@ def facts(given: str | None) -> dict[str, Any]:
 
     query = "name,driver_version,compute_cap,clocks.sm,clocks.mem,clocks.max.sm"
     smi = capture("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader")
-    device = smi.splitlines()[0].split(", ") if smi else []
+    device: list[str | None] = [*smi.splitlines()[0].split(", ")] if smi else _by_torch()
     revision = capture("git", "-C", str(ROOT), "rev-parse", "HEAD")
     changed = capture(
         *("git", "-C", str(ROOT), "status", "--porcelain"),
         *("--", ".", ":(exclude)bench/results"),  # the record of an earlier run
     )
     nvcc = tool("nvcc")
+    sources = digest()
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "revision": revision or given,
+        "revision": revision or given or f"sources {sources}",
+        "sources": sources,
         # A copy without history cannot tell: whoever names its revision vouches for it.
         "dirty": bool(changed) if revision else None if given is None else False,
         "device": device[0] if device else None,
@@ -193,12 +275,23 @@ def facts(given: str | None) -> dict[str, Any]:
     }
 
 
+def _by_torch() -> list[str | None]:
+    """Name, no driver, and capability of the device that torch finds, or nothing."""
+    code = "import torch as t; p = t.cuda.get_device_properties(0); print(p.name, p.major, p.minor)"
+    words = capture(sys.executable, "-c", code, limit=60).split()
+    return [" ".join(words[:-2]), None, ".".join(words[-2:])] if words else []
+
+
 def tool(name: str) -> str | None:
     """A program of the toolkit, on the path or where it is usually installed."""
     found = shutil.which(name)
     if found is not None:
         return found
-    places = [Path("/usr/local/cuda/bin"), *sorted(Path("/opt/nvidia").glob("nsight-compute/*"))]
+    places = [
+        *sorted(Path("/opt/nvidia").glob("nsight-compute/*")),
+        *sorted(Path("/usr/local").glob("cuda*/compute-sanitizer")),
+        Path("/usr/local/cuda/bin"),
+    ]
     usual = [p / name for p in reversed(places) if (p / name).is_file()]
     return str(usual[0]) if usual else None
 
@@ -206,453 +299,311 @@ def tool(name: str) -> str | None:
 # ---- stages --------------------------------------------------------------------------------------
 
 
-def build(capability: str) -> dict[str, Any]:
+def destination() -> tuple[str, ...]:
+    """Arguments of pip: editable where this environment may be changed, else in a folder."""
+    marker = Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED")
+    own = sys.prefix != sys.base_prefix or not marker.exists()
+    if own and os.access(sysconfig.get_path("purelib"), os.W_OK):
+        shutil.rmtree(SITE, ignore_errors=True)
+        return "-e", "."
+    return "--upgrade", "--target", str(SITE), "."
+
+
+def build(limit: float, capability: str) -> dict[str, Any]:
     """Install against the torch that is here, for the device that is here, without the network."""
     environment = {
         # Whatever make set for machines with few cores.
         "CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count() or 1),
-        "CMAKE_GENERATOR": "Ninja" if shutil.which("ninja") else "Unix Makefiles",
+        "CMAKE_GENERATOR": "Ninja"
+        if shutil.which("ninja", path=surroundings()["PATH"])
+        else "Unix Makefiles",
     }
     nvcc = tool("nvcc")
     if nvcc is None:
         return {"ok": False, "reason": "nvcc not found"}
+    print(f"    for compute capability {capability} only", flush=True)
     result = command(
-        remaining("build"),
+        limit - 20,
         *(sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"),
-        *("--no-index", "-v", "-Cbuild-dir=build/gpu_check", "-Ccmake.define.PHYSCON_CUDA=ON"),
+        *("--no-index", "-v", f"-Cbuild-dir={BUILD}", "-Ccmake.define.PHYSCON_CUDA=ON"),
         f"-Ccmake.define.PHYSCON_CUDA_ARCHITECTURES={capability.replace('.', '')}-real",
-        *(f"-Ccmake.define.CMAKE_CUDA_COMPILER={nvcc}", "-e", "."),
+        *(f"-Ccmake.define.CMAKE_CUDA_COMPILER={nvcc}", *destination()),
         environment=environment,
     )
-    code = "import json, physcon_ext; print(json.dumps(physcon_ext.build_info()))"
-    info = capture(sys.executable, "-c", code, limit=60)
-    result["build_info"] = json.loads(info) if info else None
-    if result["ok"] and not (info and result["build_info"]["cuda"]):
-        result |= {"ok": False, "reason": "what is installed holds no CUDA kernels"}
+    code = "import json, physcon_ext as p; print(json.dumps([p.__file__, p.build_info()]))"
+    info = command(20, sys.executable, "-c", code)
+    result["log"] += f"\n{info.pop('log')}"
+    where, found = json.loads(info["summary"]) if info["ok"] else (None, None)
+    result |= {"build_info": found, "module": where}
+    if result["ok"] and not info["ok"]:
+        result |= {"ok": False, "reason": f"what was built cannot be imported: {info['summary']}"}
+    if result["ok"] and not found["cuda"]:
+        result |= {
+            "ok": False,
+            "reason": f"{where} holds no CUDA kernels: uninstall that package, or use another "
+            "Python",
+        }
     return result
 
 
-def tests(stage: str, kernels: str) -> dict[str, Any]:
+def device_tests() -> list[str]:
+    """The files with tests marked ``cuda``; the others need not be imported."""
+    files = sorted((ROOT / "tests").glob("test_*.py"))
+    return [str(f.relative_to(ROOT)) for f in files if "pytest.mark.cuda" in f.read_text()]
+
+
+def tests(limit: float, kernels: str) -> dict[str, Any]:
+    cores = os.cpu_count() or 1
+    workers = max(1, min(8, cores // 2))
     # The references on the CPU take most of the time.
-    parallel = ("-n", "4") if importlib.util.find_spec("xdist") else ()
+    options = ["-n", str(workers)] if importlib.util.find_spec("xdist") else []
+    if importlib.util.find_spec("pytest_timeout"):  # a test that hangs costs its worker only
+        options += ["--timeout", "40", "--timeout-method", "thread"]
     return command(
-        remaining(stage),
+        limit,
         *(sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider"),
-        *("--tb=short", *parallel),
+        *("--tb=short", "--durations=10", *options),
         # Another version of a library may warn, or lack what a test file without device imports.
-        *("-W", "default", "--continue-on-collection-errors", "tests/test_cuda_device.py"),
-        environment={"PHYSCON_CUDA_KERNELS": kernels, "PHYSCON_TEST_REQUIRE_CUDA": "1"},
+        *("-W", "default", "--continue-on-collection-errors", *device_tests()),
+        environment={
+            "PHYSCON_CUDA_KERNELS": kernels,
+            "PHYSCON_TEST_REQUIRE_CUDA": "1",
+            "OMP_NUM_THREADS": str(max(1, cores // workers)),
+        },
     )
 
 
-def checkers() -> dict[str, Any]:
-    """The toolkit's own checkers, every kernel of ours once on small shapes."""
+def refused(result: dict[str, Any], name: str) -> dict[str, Any]:
+    """The result, or a skip that quotes the tool where the machine does not let it work."""
+    for line in result.get("output", []):
+        if REFUSED.search(line):
+            return result | {"ok": None, "reason": f"{name}: {line.strip('= ')[:200]}"}
+    return result
+
+
+def checkers(limit: float) -> dict[str, Any]:
+    """The toolkit's own checkers, every kernel of ours once on small shapes, all at a time."""
     program = tool("compute-sanitizer")
     if program is None:
-        return {"ok": False, "reason": "compute-sanitizer not found"}
-    verdicts = {}
-    for check in ("memcheck", "racecheck"):
-        verdicts[check] = command(
-            min(remaining("checkers"), LIMITS["checkers"] / 2),
+        return {"ok": None, "reason": "compute-sanitizer not found"}
+    runs = [(c, d) for c in ("memcheck", "racecheck") for d in ("float32", "float64")]
+
+    def run(checked: tuple[str, str]) -> dict[str, Any]:
+        check, dtype = checked
+        result = command(
+            limit,
             *(program, "--tool", check, "--error-exitcode", "9"),
             # Torch's own kernels would take most of the time.
             *("--kernel-name", "kns=physcon"),
-            *(sys.executable, "-m", "bench.gpu_check", "--small"),
+            *(sys.executable, "-m", "bench.gpu_check", "--run", "small", "--dtype", dtype),
             # One allocation per tensor: what lies past its end belongs to nobody.
             environment=KERNELS | {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
         )
-    failed = [f"{k}: {v['reason']}" for k, v in verdicts.items() if not v["ok"]]
-    return {"ok": not failed, "checkers": verdicts, "reason": "; ".join(failed)}
+        return refused(result, check)
+
+    with ThreadPoolExecutor(len(runs)) as pool:
+        found = dict(zip((" ".join(r) for r in runs), pool.map(run, runs), strict=True))
+    log = "\n".join(f"-- {name}\n{result.pop('log')}" for name, result in found.items())
+    states = [result["ok"] for result in found.values()]
+    return {
+        "ok": False if False in states else None if None in states else True,
+        "checkers": found,
+        "reason": "; ".join(f"{k}: {v['reason']}" for k, v in found.items() if not v["ok"]),
+        "log": log,
+    }
 
 
-def inner(stage: str) -> dict[str, Any]:
-    """A part of this file in a process of its own; what it wrote counts even if it is cut off."""
+def inner(limit: float, what: str, *words: str) -> dict[str, Any]:
+    """A part of `bench.gpu_device` in processes of its own; what they wrote counts in any case.
+
+    One that dies or must be replaced is followed by another, which goes on behind it.
+    """
+    end, attempts, log = time.monotonic() + limit, 0, []
     with tempfile.TemporaryDirectory() as folder:
         part = Path(folder) / "part"
-        words = (sys.executable, "-m", "bench.gpu_check", f"--{stage}", "--part", str(part))
-        result = command(remaining(stage), *words, environment=KERNELS)
-        lines = part.read_text().splitlines() if part.exists() else []
-    found = [json.loads(line) for line in lines]
-    for line in found:
-        result |= {k: v for k, v in line.items() if k != "entry"}
-    result["entries"] = joined([line["entry"] for line in found if "entry" in line])
-    wrong = [e["op"] for e in result["entries"] if e.get("ok") is False]
+        part.touch()
+        called = (sys.executable, "-m", "bench.gpu_check", "--run", what, "--part", str(part))
+        while True:
+            before = part.stat().st_size
+            try:
+                result = command(
+                    max(1.0, end - time.monotonic()),
+                    *(*called, *words),
+                    environment=KERNELS | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
+                    watched=part,
+                )
+            except KeyboardInterrupt:
+                result = {"ok": False, "reason": INTERRUPTED, "log": ""}
+            attempts += 1
+            log.append(result.pop("log"))
+            stuck = part.stat().st_size == before or result.get("reason") == INTERRUPTED
+            if result["ok"] or stuck or end - time.monotonic() < 5:
+                break
+        lines = [json.loads(line) for line in part.read_text().splitlines()]
+    for line in lines:
+        result |= {k: v for k, v in line.items() if k in ("ceilings", "clocks_under_load")}
+    result |= {"log": "\n".join(log), "processes": attempts}
+    result["entries"] = [line["entry"] for line in lines if "entry" in line]
+    wrong = [f"{e['op']} {tuple(e['shape'])}" for e in result["entries"] if e["ok"] is False]
     if result["ok"] and (wrong or not result["entries"]):
-        result |= {"ok": False, "reason": f"wrong: {', '.join(wrong) or 'nothing was measured'}"}
+        result |= {"ok": False, "reason": f"failed: {', '.join(wrong) or 'nothing ran'}"}
     return result
 
 
-def joined(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without what a later entry of the same row replaces."""
-    return list({entry.get("row", -i): entry for i, entry in enumerate(entries, 1)}.values())
-
-
-def counters(kernels: list[str]) -> dict[str, Any]:
-    """A summary of the two slowest kernels by the profiler of the toolkit."""
-    program = tool("ncu")
-    if program is None:
-        return {"ok": False, "reason": "ncu not found"}
-    if not kernels:
-        return {"ok": False, "reason": "the benchmark named no kernels"}
-    return command(
-        remaining("counters"),
-        # Four launches say enough; the program need not run to its end.
-        *(program, "--clock-control", "none", "--launch-count", "4", "--kill", "yes"),
-        *("--kernel-name", f"regex:{'|'.join(kernels)}"),
-        *(sys.executable, "-m", "bench.gpu_check", "--once"),
-        keep=True,
-        environment=KERNELS,
-    )
-
-
-# ---- what runs on the device, each in a process of its own ---------------------------------------
-
-
-def small() -> None:
-    """Every kernel of the table once, small and ragged; raises when one was not run."""
-    import torch
-
-    from physcon_ext.ops import _cuda
-
-    ran = set()
-    find = _cuda._record
-
-    def noted(op: str, device: int) -> dict[str, Any] | None:
-        record = find(op, device)
-        if record is not None:
-            ran.add(op)
-        return record
-
-    with mock.patch.object(_cuda, "_record", noted):
-        for dtype in (torch.float32, torch.float64):
-            for case in gpu_cases.small(dtype):
-                print(case.op, case.shape, dtype, flush=True)
-                case.run()
-    torch.cuda.synchronize()
-    name = _cuda.architecture(torch.cuda.get_device_capability())
-    missing = {r["op"] for r in _cuda.table() if r["architecture"] == name} - ran
-    if missing:
-        raise RuntimeError(f"kernels that were not run: {', '.join(sorted(missing))}")
-
-
-def repeatability(write: Callable[..., None]) -> None:
-    """The same bits 20 times, for a permuted batch, and from a captured graph."""
-    import torch
-
-    for case in gpu_cases.repeated(torch.float32):
-        first = case.run()
-        same = all(all(map(torch.equal, first, case.run())) for _ in range(20))
-        found = {"repeats": same}
-        if case.batched is not None:
-            order = torch.randperm(case.batched, device="cuda")
-            alike = zip(first, case.permuted(order).run(), strict=True)
-            found["permuted"] = all(torch.equal(a[order], b) for a, b in alike)
-        if case.capturable:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                captured = case.run()
-            graph.replay()
-            torch.cuda.synchronize()
-            found["captured"] = all(map(torch.equal, first, captured))
-        write(entry={"op": case.op, "shape": case.shape, "ok": all(found.values()), **found})
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One way to make the calls of a row.
-
-    Attributes:
-        key: Where its times go.
-        call: From arguments to tensors.
-        graph: Whether a round is one captured graph.
-    """
-
-    key: str
-    call: Callable[..., Any]
-    graph: bool
-
-
-def _round_of(
-    contender: Contender, inputs: list[tuple[Any, ...]]
-) -> tuple[Callable[[], object], int]:
-    """A warm round over all inputs and the number of its calls.
-
-    A round is long enough for the events around it, and its inputs larger than the second-level
-    cache.
-    """
-    import torch
-
-    call = contender.call
-    call(*inputs[0])
-    torch.cuda.synchronize()
-    start = time.monotonic()
-    call(*inputs[0])
-    torch.cuda.synchronize()
-    if time.monotonic() - start > SLOW:  # long calls empty the cache themselves
-        inputs = inputs[:1]
-
-    def round_() -> None:
-        for arguments in inputs:
-            call(*arguments)
-
-    for _ in range(2):
-        round_()
-    torch.cuda.synchronize()
-    if not contender.graph:
-        return round_, len(inputs)
-    captured = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(captured):
-        round_()
-    return captured.replay, len(inputs)
-
-
-def timed(
-    contenders: Sequence[Contender], inputs: list[tuple[Any, ...]]
-) -> dict[str, list[float] | str]:
-    """Microseconds per call by device events, the contenders in turn in every round.
-
-    What refuses to run or to be captured has the reason instead.
-    """
-    import torch
-
-    found: dict[str, list[float] | str] = {}
-    ready = []
-    for contender in contenders:
-        try:
-            ready.append((contender.key, *_round_of(contender, inputs)))
-        except Exception as error:
-            torch.cuda.empty_cache()
-            found[contender.key] = f"{type(error).__name__}: {error}"[:200]
-    times: dict[str, list[float]] = {key: [] for key, *_ in ready}
-    for _ in range(ROUNDS + 3):
-        for key, run, count in ready:
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            run()
-            end.record()
-            end.synchronize()
-            times[key].append(begin.elapsed_time(end) * 1e3 / count)
-    return found | {key: values[3:] for key, values in times.items()}
-
-
-def ceilings() -> dict[str, float]:
-    """Copy bandwidth in TB/s and float32 and float64 matrix products in TFLOP/s, measured now."""
-    import torch
-
-    data = torch.randn(1 << 28, device="cuda")
-    target = torch.empty_like(data)
-    copy = statistics.median(timed(target.copy_, [(data,)], graph=False))
-    result = {"copy_tb_s": 2 * data.nbytes / copy / 1e6}
-    for dtype in (torch.float32, torch.float64):
-        a = torch.randn(4096, 4096, device="cuda", dtype=dtype)
-        product = statistics.median(timed(torch.matmul, [(a, a)], graph=False))
-        result[f"matmul_{str(dtype)[6:]}_tflop_s"] = 2 * 4096**3 / product / 1e6
-    return result
-
-
-def benchmark(write: Callable[..., None]) -> None:
-    """The ops beside torch: eager, captured and compiled, and the fraction of the floor."""
-    import torch
-
-    # Baselines of the accuracy of float32: no matrix product rounds its operands.
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    start = time.monotonic()
-    limits = ceilings()
-    write(ceilings=limits)
-    slow: dict[str, float] = {}
-    done: list[tuple[gpu_cases.Benchmark, dict[str, Any]]] = []
-    for row, measured in enumerate(gpu_cases.benchmarks()):
-        inputs = _rotating(measured)
-        floor = max(
-            measured.bytes / limits["copy_tb_s"] / 1e6,
-            measured.flops / limits["matmul_float32_tflop_s"] / 1e6,
-        )
-        entry: dict[str, Any] = {
-            "row": row,
-            "op": measured.op,
-            "shape": measured.shape,
-            "pass": measured.direction,
-            "dtype": measured.dtype,
-            "bytes": measured.bytes,
-            "flops": measured.flops,
-            "floor_us": floor,
-            **measured.errors(inputs[0]),
-        }
-        calls = {"ours": measured.ours, **measured.baselines}
-        contenders = [
-            Contender(f"{name}_graph_us" if graph else f"{name}_us", call, graph)
-            for name, call in calls.items()
-            for graph in (False, True)
-            if not (graph and name in measured.eager_only)
-        ]
-        entry |= _summaries(timed(contenders, inputs))
-        _compare(entry, measured.bars)
-        write(entry=entry)
-        done.append((measured, entry))
-        for name, spent in _kernel_times(measured.ours, inputs[0]).items():
-            slow[name] = max(slow.get(name, 0.0), spent)
-        del inputs
-        torch.cuda.empty_cache()
-    write(slowest=sorted(slow, key=lambda k: -slow[k])[:2])
-    # Compiling takes seconds each: when everything else is known, while there is time.
-    for measured, entry in done:
-        if measured.direction != "forward" or time.monotonic() - start > 0.8 * LIMITS["benchmark"]:
-            continue
-        call = torch.compile(measured.baselines["torch"], dynamic=False)
-        inputs = _rotating(measured)
-        ways = [
-            Contender("torch_compile_us", call, False),
-            Contender("torch_compile_graph_us", call, True),
-        ]
-        entry |= _summaries(timed(ways, inputs))
-        _compare(entry, measured.bars)
-        write(entry=entry)
-        del inputs
-        torch.cuda.empty_cache()
-
-
-def _rotating(measured: gpu_cases.Benchmark) -> list[tuple[Any, ...]]:
-    """So many draws that no input is left in the second-level cache when its turn comes again."""
-    import torch
-
-    cache = torch.cuda.get_device_properties(0).L2_cache_size
-    count = max(2, min(MOST_INPUTS, -(-L2_MULTIPLE * cache // measured.bytes)))
-    return [measured.make() for _ in range(count)]
-
-
-def _summaries(times: dict[str, list[float] | str]) -> dict[str, Any]:
-    """Minimum and median, or why there are none."""
+def quick(limit: float) -> dict[str, Any]:
+    """Small calls of every kernel beside the CPU, each op in a process of its own."""
+    listed = command(40, sys.executable, "-m", "bench.gpu_check", "--run", "kernels")
+    if not listed["ok"]:
+        return listed
+    kernels = listed["summary"].split()
+    ops = [name for name in kernels if not name.endswith("_backward")]
+    with ThreadPoolExecutor(8) as pool:
+        parts = list(pool.map(lambda op: inner(limit - 10, "quick", "--op", op), ops))
+    entries = [entry for part in parts for entry in part["entries"]]
+    said = gpu_device.verdicts(entries, kernels)
+    print("\n".join(f"    {line}" for line in said), flush=True)
+    wrong = [line.split()[0] for line in said if line.split()[1] != "ok"]
+    wrong += [op for op, part in zip(ops, parts, strict=True) if not part["ok"] and op not in wrong]
     return {
-        key: found
-        if isinstance(found, str)
-        else {"min": min(found), "median": statistics.median(found), "rounds": len(found)}
-        for key, found in times.items()
+        "ok": not wrong,
+        "kernels": said,
+        "calls": entries,
+        **({"reason": f"failed: {', '.join(wrong)}"} if wrong else {}),
+        "log": "\n".join(part["log"] for part in parts if not part["ok"]),
     }
 
 
-def _compare(entry: dict[str, Any], bars: dict[str, float]) -> None:
-    """Ratios like with like (captured with captured), the fraction of the floor, and the bars."""
-    for key, other in list(entry.items()):
-        if not key.endswith("_us") or key.startswith("ours") or not isinstance(other, dict):
-            continue
-        ours = entry["ours_graph_us" if key.endswith("_graph_us") else "ours_us"]
-        if isinstance(ours, dict):
-            entry[f"ratio_{key.removesuffix('_us')}"] = other["median"] / ours["median"]
-    # Of several formulations in torch the fastest counts.
-    for name in ("ratio_torch", "ratio_torch_graph"):
-        ways = {name} | {f"{name.replace('torch', f'torch_{way}')}" for way in gpu_cases.WAYS}
-        ratios = [entry[way] for way in ways if way in entry]
-        if ratios:
-            entry[name] = min(ratios)
-    ours = entry["ours_graph_us"]
-    if isinstance(ours, dict):
-        entry["floor_fraction"] = entry["floor_us"] / ours["median"]
-    if entry["bytes"] > 200e6 and entry["pass"] == "forward":
-        bars = bars | {"floor_fraction": 0.7}
-    entry["bars"] = {
-        name: {"wanted": bar, "found": entry.get(name), "met": entry.get(name, 0.0) >= bar}
-        for name, bar in bars.items()
+def repeatability(limit: float) -> dict[str, Any]:
+    found = inner(limit, "repeatability")
+    return found | {"calls": found.pop("entries"), "entries": []}
+
+
+def compiled(limit: float) -> dict[str, Any]:
+    """The compiler's times join the rows of the benchmark; those of ours beside them do not."""
+    found = inner(limit, "compiled")
+    kept = ("op", "shape", "pass", "dtype")
+    entries = [
+        {k: v for k, v in e.items() if k in kept or "torch_compile" in k}
+        for e in found.pop("entries")
+    ]
+    return found | {"entries": entries}
+
+
+def counters(limit: float) -> dict[str, Any]:
+    """Launches of every row, and a summary of the two slowest kernels by the toolkit's profiler."""
+    end = time.monotonic() + limit
+    seen = inner(limit / 2, "launches")
+    rows = seen.pop("entries")
+    kept = ("op", "shape", "pass", "dtype", "launches", "kernel_us")
+    result = seen | {"entries": [{k: v for k, v in e.items() if k in kept} for e in rows]}
+    where: dict[str, tuple[float, int]] = {}
+    for entry in rows:
+        for kernel, spent in entry.get("kernel_us", {}).items():
+            where[kernel] = max(where.get(kernel, (0.0, 0)), (spent, entry["row"]))
+    slowest = sorted(where, key=lambda kernel: -where[kernel][0])[:2]
+    program = tool("ncu")
+    if program is None or not slowest:
+        reason = "ncu not found" if slowest else f"no kernels seen; {seen.get('reason', '')}"
+        return result | {"ok": None if slowest else False, "reason": reason}
+    summaries = {}
+    for kernel in slowest:
+        done = command(
+            max(1.0, (end - time.monotonic()) / (len(slowest) - len(summaries))),
+            *(program, "--clock-control", "none", "--launch-count", "1"),
+            *("--set", "basic", "--section", "MemoryWorkloadAnalysis"),
+            *("--kernel-name", f"regex:{kernel}"),
+            *(sys.executable, "-m", "bench.gpu_check", "--run", "once"),
+            *("--row", str(where[kernel][1])),
+            environment=KERNELS,
+        )
+        lines = done["log"].splitlines()
+        result["log"] += f"\n-- {kernel}\n{done.pop('log')}"
+        # Its exit code is that of the program it ran, or not.
+        if any("Duration" in line for line in lines):
+            done = {"ok": True, "output": lines[-LINES_KEPT:]}
+        summaries[kernel] = refused(done, "ncu")
+    states = [seen["ok"], *(s["ok"] for s in summaries.values())]
+    reasons = [f"{k}: {s['reason']}" for k, s in summaries.items() if not s["ok"]]
+    reasons += [seen["reason"]] if "reason" in seen else []
+    return result | {
+        "ok": False if False in states else None if None in states else True,
+        "slowest": slowest,
+        "summaries": summaries,
+        **({"reason": "; ".join(reasons)} if reasons else {}),
     }
-
-
-def _kernel_times(call: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[str, float]:
-    """Microseconds of each of our kernels in one call, by its name; empty without a profiler."""
-    from torch.profiler import ProfilerActivity, profile
-
-    try:
-        with profile(activities=[ProfilerActivity.CUDA]) as record:
-            call(*arguments)
-        events = record.key_averages()
-        times = {event.key: float(event.self_device_time_total) for event in events}
-    except Exception:  # profilers differ between versions and machines; nothing else hangs on it
-        return {}
-    found: dict[str, float] = {}
-    for key, spent in times.items():
-        match = re.search(r"physcon::cuda::(\w+_kernel)", key)
-        if match:
-            found[match[1]] = found.get(match[1], 0.0) + spent
-    return found
-
-
-def once() -> None:
-    """Every measured call once, for the profiler."""
-    import torch
-
-    for measured in gpu_cases.benchmarks():
-        measured.ours(*measured.make())
-    torch.cuda.synchronize()
 
 
 def found_before(path: Path | None, now: dict[str, Any]) -> dict[str, Any]:
-    """An earlier result of the same clean revision on the same device, or nothing."""
+    """An earlier result of the same sources on the same device, or nothing."""
     if path is None or not path.exists():
         return {}
     data: dict[str, Any] = json.loads(path.read_text())
-    same = all(data.get(k) == now[k] for k in ("revision", "device", "driver", "torch"))
-    return data if same and now["dirty"] is data.get("dirty") is False else {}
+    same = all(data.get(k) == now[k] for k in ("sources", "device", "driver", "torch"))
+    return data if same else {}
 
 
-def table(data: dict[str, Any]) -> str:
-    """Stages and entries as text."""
-    lines = [
-        f"{s['name']:<14} {s['seconds']:>7} s  "
-        f"{ {True: 'ok', False: 'FAILED', None: 'skipped'}[s['ok']] } {s.get('reason', '')}"
-        for s in data["stages"]
-    ]
-    for e in data["entries"]:
-        numbers = [f"{k} {v:.3g}" for k, v in e.items() if isinstance(v, float)]
-        label = f"{e['op']} {tuple(e['shape'])} {e['dtype']} {e['pass']}"
-        lines.append(f"{label}: {', '.join(numbers)}")
-        for name, bar in e["bars"].items():
-            verdict = "met" if bar["met"] else "MISSED"
-            lines.append(f"    {name} >= {bar['wanted']}: {bar['found']} {verdict}")
-    return "\n".join(lines)
+def on_the_device(options: argparse.Namespace) -> None:
+    """What `inner` and the tools of the toolkit call."""
+    if options.run == "kernels":
+        print(*gpu_device.kernels())
+    elif options.run == "small":
+        gpu_device.small([options.dtype])
+    elif options.run == "once":
+        gpu_device.once(options.row)
+    elif options.run == "quick":
+        gpu_device.quick(gpu_device.Journal(options.part), options.op)
+    else:
+        getattr(gpu_device, options.run)(gpu_device.Journal(options.part))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--output", type=Path, help="folder of the result (bench/results)")
+    parser.add_argument("--revision", help="of a copy without history")
+    names = ", ".join(LIMITS)
+    parser.add_argument("--only", nargs="+", choices=LIMITS, metavar="STAGE", help=f"of {names}")
+    parser.add_argument("--quick", action="store_true", help=f"only {' and '.join(QUICK)}")
+    inside = ("kernels", "small", "once", "quick", "repeatability", "benchmark", "compiled")
+    parser.add_argument("--run", choices=(*inside, "launches"), help=argparse.SUPPRESS)
+    parser.add_argument("--part", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--dtype", default="float32", help=argparse.SUPPRESS)
+    parser.add_argument("--row", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--op", default="", help=argparse.SUPPRESS)
+    return parser.parse_args()
 
 
 def main() -> int:
     """Run all stages; the exit code is 0 when all passed, 1 when one failed, 2 without a device."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, help="result file (bench/results/<device>.json)")
-    parser.add_argument("--revision", help="of a copy without history")
-    names = ", ".join(LIMITS)
-    parser.add_argument("--only", nargs="+", choices=LIMITS, metavar="STAGE", help=f"of {names}")
-    parser.add_argument("--part", type=Path, help=argparse.SUPPRESS)
-    for part in ("small", "once", "repeatability", "benchmark"):
-        parser.add_argument(f"--{part}", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.small or options.once:
-        (small if options.small else once)()
+    options = arguments()
+    if options.run:
+        on_the_device(options)
         return 0
-    if options.repeatability or options.benchmark:
-
-        def write(**line: Any) -> None:
-            with open(options.part, "a") as file:
-                file.write(json.dumps(line) + "\n")
-
-        (repeatability if options.repeatability else benchmark)(write)
-        return 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is known is still written
     found = facts(options.revision)
     device = found["device"]
-    name = (device or "no_device").replace(" ", "_")
-    out = options.out or (RESULTS / f"{name}.json" if device else None)
-    report = Report(out, options.only or tuple(LIMITS), found_before(out, found))
-    report.update(**found)
     here = device is not None
+    folder = (options.output or RESULTS).absolute()
+    name = re.sub(r"[^A-Za-z0-9.-]+", "_", device or "no_device")
+    out = folder / f"{name}.json" if here or options.output else None
+    chosen = QUICK if options.quick else options.only or tuple(LIMITS)
+    report = Report(out, chosen, found_before(out, found))
+    report.update(**found)
+    where = f"{device or NO_DEVICE}, torch {found['torch']}"
+    print(f"{where}, revision {found['revision']}", flush=True)
     stage = report.stage
-    capability = found["compute_capability"]
-    stage("build", lambda: build(capability), needed=here)
-    stage("tests", lambda: tests("tests", "all"), needed=here)
-    stage("composites", lambda: tests("composites", "none"), needed=here)
+    stage("build", lambda s: build(s, found["compute_capability"]), needed=here)
+    stage("quick", quick, needed=here)
+    stage("tests", lambda s: tests(s, "all"), needed=here)
+    stage("composites", lambda s: tests(s, "none"), needed=here)
     stage("checkers", checkers, needed=here)
-    stage("repeatability", lambda: inner("repeatability"), needed=here)
-    stage("benchmark", lambda: inner("benchmark"), needed=here)
-    measured = report.data["stages"][-1]
-    report.update(entries=measured.pop("entries", report.data["entries"]))
-    stage("counters", lambda: counters(measured.get("slowest", [])), needed=here)
-    failed = [s["name"] for s in report.data["stages"] if s["ok"] is False]
-    # A changed tree, a failed test or a missing one says nothing about the revision.
-    whole = all(s["ok"] for s in report.data["stages"])
+    stage("repeatability", repeatability, needed=here)
+    stage("benchmark", lambda s: inner(s, "benchmark"), needed=here)
+    stage("compiled", compiled, needed=here)
+    stage("counters", counters, needed=here)
+    stages = {s["name"]: s["ok"] for s in report.data["stages"]}
+    failed = [name for name, ok in stages.items() if ok is False]
+    # A changed tree, a failed stage or a missing one says nothing about the revision.
+    whole = not failed and all(stages[name] for name in NEEDED)
     report.update(failed=failed, valid=whole and found["dirty"] is False)
     print(table(report.data))
     print(

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
@@ -42,6 +43,24 @@ def _same_random_numbers() -> Iterator[None]:
 def dtype(request: pytest.FixtureRequest) -> torch.dtype:
     """Each dtype that the kernels compute in."""
     return request.param
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Give up a worker whose device a test has lost: every later test there would fail as well."""
+    report = yield
+    if report.failed and item.get_closest_marker("cuda") and torch.cuda.is_available():
+        try:
+            torch.cuda.synchronize()
+        except RuntimeError:
+            if "PYTEST_XDIST_WORKER" not in os.environ:
+                pytest.exit(f"{report.longreprtext}\nthe device is lost", 1)
+            # The worker is replaced, and this test is the one that is reported.
+            print(report.nodeid, report.longreprtext, sep="\n", file=sys.__stderr__, flush=True)
+            os._exit(1)
+    return report
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
