@@ -171,32 +171,6 @@ def _check_rows(op: str, points: int, weights: Tensor, order: Tensor, offsets: T
     Rows(f"physcon::{op}", points, weights.shape[-1], order, offsets)
 
 
-def _check_devices(op: str, named: dict[str, Any]) -> None:
-    """A kernel would read the memory of another device."""
-    tensors = {k: v for k, v in named.items() if isinstance(v, Tensor) and v.numel() > 0}
-    first = next(iter(named.values())).device
-    for name, value in tensors.items():
-        if value.device != first:
-            raise ValueError(
-                f"physcon::{op}: expected {name} to be on {first}, as {next(iter(named))} is, got "
-                f"{value.device}; move it there with .to({str(first)!r})"
-            )
-
-
-def _by_transforms(op: str, named: dict[str, Any]) -> Callable[..., Any] | None:
-    """The way by whole Fourier transforms where it is the faster one, else None."""
-    if not op.startswith(("spectral_conv", "boundary_spectral_conv", "fno_block")):
-        return None
-    from physcon_ext.ops.composite.table import BY_TRANSFORMS
-
-    field = named["grad" if "grad" in named else "x"]
-    if field.numel() == 0 or field.dtype not in (torch.float32, torch.float64):
-        return None
-    if not _prefers_transforms(field, named["weight"], named["period"]):
-        return None
-    return BY_TRANSFORMS[op]
-
-
 def _prefers_transforms(field: Tensor, weight: Tensor, period: Sequence[float]) -> bool:
     from physcon_ext.ops.composite.spectral import periods_of
     from physcon_ext.ops.composite.spectral_fft import prefers_fft
@@ -222,24 +196,38 @@ def _by_record(op: str) -> Callable[..., Any]:
     """The kernel where its record lets it run, else the composite.
 
     Where a convolution keeps so many modes that whole transforms are faster, those replace the
-    kernel.
+    kernel. This stands between every call and its launches: what does not change is found once.
     """
+    kernel = getattr(torch.ops.physcon_cuda, op).default
+    names = [a.name for a in kernel._schema.arguments]
+    tensors = [i for i, a in enumerate(kernel._schema.arguments) if "Tensor" in str(a.type)]
+    place = {name: i for i, name in enumerate(names)}
+    rows = place.get("rows")
 
     def call(*arguments: Any) -> Any:
         first: Tensor = arguments[0]
-        kernel = getattr(torch.ops.physcon_cuda, op).default
-        named = dict(zip((a.name for a in kernel._schema.arguments), arguments, strict=True))
-        _check_devices(op, named)
-        record = _record(op, first.device.index or 0)
+        device = first.device
+        for i in tensors:
+            if arguments[i] is not None and arguments[i].device != device:
+                _check_device(op, names[i], arguments[i], names[0], device)
+        record = _record(op, device.index or 0)
         if record is None:
             return _composite(op)(*arguments)
-        if "rows" in named and named["rows"].shape[-2] > record["largest_rank"]:
+        if rows is not None and arguments[rows].shape[-2] > record["largest_rank"]:
             return _composite(op)(*arguments)
-        if "offsets" in named:
-            _check_rows(op, first.shape[-1], *(named[k] for k in ("weights", "order", "offsets")))
-        chosen = _by_transforms(op, named) or kernel
-        if chosen is not kernel or op not in _TRANSFORMING or not tf32_allowed():
-            return chosen(*arguments)
+        if "offsets" in place:
+            listed = (arguments[place[k]] for k in ("weights", "order", "offsets"))
+            _check_rows(op, first.shape[-1], *listed)
+        if op not in _TRANSFORMING:
+            return kernel(*arguments)
+        weight, period = arguments[place["weight"]], arguments[place["period"]]
+        whole = first.dtype in (torch.float32, torch.float64) and first.numel() > 0
+        if whole and _prefers_transforms(first, weight, period):
+            from physcon_ext.ops.composite.table import BY_TRANSFORMS
+
+            return BY_TRANSFORMS[op](*arguments)
+        if not tf32_allowed():
+            return kernel(*arguments)
         allow = torch.ops.physcon_cuda.allow_tf32.default
         allow(True)
         try:
@@ -248,6 +236,15 @@ def _by_record(op: str) -> Callable[..., Any]:
             allow(False)
 
     return call
+
+
+def _check_device(op: str, name: str, value: Tensor, like: str, device: torch.device) -> None:
+    """A kernel would read the memory of another device; of no numbers it reads nothing."""
+    if value.numel() > 0:
+        raise ValueError(
+            f"physcon::{op}: expected {name} to be on {device}, as {like} is, got {value.device}; "
+            f"move it there with .to({str(device)!r})"
+        )
 
 
 def register() -> None:

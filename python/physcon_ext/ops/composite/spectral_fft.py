@@ -7,6 +7,7 @@ The spectrum is that of the compiled op: phases about the centre of each axis, l
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from collections.abc import Sequence
@@ -61,10 +62,22 @@ def prefers_fft(size: Sequence[int], modes: Sequence[int], period: Sequence[floa
         raise RuntimeError(
             f"physcon_ext: expected {_VARIABLE} to be matrix, fft or auto, got {forced!r}"
         )
-    if any(p != int(p) for p in period):
-        return False  # no discrete transform has such a period
-    if forced != "auto":
-        return forced == "fft"
+    if forced == "auto":
+        return _counts_prefer_fft(tuple(size), tuple(modes), tuple(period))
+    return forced == "fft" and _have_transforms(period)
+
+
+def _have_transforms(period: Sequence[float]) -> bool:
+    """Only whole numbers of points are the period of a discrete transform."""
+    return all(p == int(p) for p in period)
+
+
+@functools.lru_cache(maxsize=1024)
+def _counts_prefer_fft(
+    size: tuple[int, ...], modes: tuple[int, ...], period: tuple[float, ...]
+) -> bool:
+    if not _have_transforms(period):
+        return False
     operations, numbers = 4.0 * modes[-1], 2 * modes[-1] / size[-1]  # per value
     moved = 2.0 + 2 * numbers
     for n, m in zip(size[-2::-1], modes[-2::-1], strict=True):
