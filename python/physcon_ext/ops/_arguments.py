@@ -61,12 +61,18 @@ def check_tensors(op: str, **tensors: Tensor) -> list[Tensor]:
 
 
 def _plain(values: Sequence[Tensor]) -> bool:
-    """Whether nothing is to be said or cast: one of the dtypes, on the CPU, no autocast."""
-    dtype = getattr(values[0], "dtype", None)
-    if dtype not in _DTYPES or torch.is_autocast_enabled("cpu"):
+    """Whether nothing is to be said or cast: one dtype, the CPU or one GPU, no autocast."""
+    first = values[0]
+    dtype = getattr(first, "dtype", None)
+    if dtype not in _DTYPES or not (first.is_cpu or first.is_cuda):
+        return False
+    gpu = None if first.is_cpu else first.device  # asking for the CPU costs less than its name
+    if torch.is_autocast_enabled("cuda" if gpu else "cpu"):
         return False
     for t in values:
-        if not isinstance(t, Tensor) or t.dtype is not dtype or not t.is_cpu:
+        if not isinstance(t, Tensor) or t.dtype is not dtype:
+            return False
+        if not (t.device == gpu if gpu else t.is_cpu):
             return False
     return True
 
