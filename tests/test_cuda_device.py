@@ -343,6 +343,18 @@ def test_sixteen_bits_are_those_of_float32_rounded_once(op: Op, dtype: torch.dty
             assert torch.equal(a, b.to(dtype)), name
 
 
+def test_a_compiled_graph_may_make_the_tables_of_a_grid() -> None:
+    """What outlives the graph is not in its memory pool, where it would be taken for a leak."""
+    pytest.importorskip("triton")
+    g = torch.Generator().manual_seed(4)
+    x, weight = torch.randn(2, 4, 2999, generator=g).cuda(), torch.randn(9, 4, 4, 2).cuda()
+    compiled = torch.compile(lambda t: ops.spectral_conv(t, weight) + 1, mode="reduce-overhead")
+    found = [compiled(x).clone() for _ in range(4)]
+    expected = (ops.spectral_conv(x.cpu().double(), weight.cpu().double()) + 1).cpu()
+    for y in found:
+        assert deviation(y.cpu(), expected) <= FIELD_LIMIT[torch.float32]
+
+
 @pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
 def test_no_items_are_no_work(op: Op) -> None:
     arguments = on_device(cast(op.arguments(op.free((0,), 150, 5)), torch.float32))

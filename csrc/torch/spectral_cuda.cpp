@@ -12,7 +12,7 @@ namespace {
 struct DeviceTables {
     SpectralGrid grid;
     int32_t device;
-    Tensor memory;
+    const void* memory;
 };
 // Tables are never given back, since captured graphs read them for as long as they live: what does
 // not fit any more is made anew in every call.
@@ -27,33 +27,43 @@ bool same(const SpectralGrid& a, const SpectralGrid& b) {
     return same;
 }
 
-/// The tables of a grid on the device of `like`. While a graph is captured nothing is kept: its
-/// memory belongs to the graph, and the tables are made whenever it runs.
+/// The tables of a grid on the device of `like`, in `own` unless they are kept. While a graph is
+/// captured nothing is kept: its memory belongs to the graph, and the tables are made whenever it
+/// runs.
 template <typename T>
-Tensor tables_of(const SpectralCall& call, const Tensor& like, const CudaCall& device) {
+const T* tables_of(
+    const SpectralCall& call, const Tensor& like, const CudaCall& device, Tensor& own
+) {
     // Never destroyed: the driver may be gone at the end of the program.
     static std::mutex& mutex = *new std::mutex;
     static std::list<DeviceTables>& cache = *new std::list<DeviceTables>;
     static std::size_t cached = 0;
     const int32_t index = like.get_device_index();
-    const std::lock_guard<std::mutex> lock(mutex);
-    for (const DeviceTables& entry : cache) {
-        if (entry.device == index && same(entry.grid, call.grid)) {
-            return entry.memory;
+    const std::size_t bytes = cuda::spectral_tables_size<T>(call.grid);
+    const auto fill = [&](void* memory) {
+        device.check(cuda::spectral_tables<T>(call.grid, memory, device.device()));
+    };
+    {
+        const std::lock_guard<std::mutex> lock(mutex);
+        for (const DeviceTables& entry : cache) {
+            if (entry.device == index && same(entry.grid, call.grid)) {
+                return static_cast<const T*>(entry.memory);
+            }
+        }
+        const bool keeps =
+            cached + bytes <= most_cached_bytes && !cuda::is_captured(device.device());
+        if (void* memory = keeps ? cuda::kept_memory(bytes) : nullptr) {
+            fill(memory);
+            // Once per grid: other streams may read the tables from now on.
+            device.check(cuda::wait_for(device.device()));
+            cache.push_back({call.grid, index, memory});
+            cached += bytes;
+            return static_cast<const T*>(memory);
         }
     }
-    const std::size_t bytes = cuda::spectral_tables_size<T>(call.grid);
-    Tensor memory =
-        allocate(like, {static_cast<int64_t>(bytes / sizeof(T)) + 1}, computed_type(like));
-    device.check(
-        cuda::spectral_tables<T>(call.grid, memory.template mutable_data_ptr<T>(), device.device())
-    );
-    if (cached + bytes <= most_cached_bytes && !cuda::is_captured(device.device())) {
-        // Once per grid: other streams may read the tables from now on.
-        device.check(cuda::wait_for(device.device()));
-        cache.push_back({call.grid, index, memory});
-        cached += bytes;
-    }
+    own = allocate(like, {static_cast<int64_t>(bytes / sizeof(T)) + 1}, computed_type(like));
+    T* memory = own.template mutable_data_ptr<T>();
+    fill(memory);
     return memory;
 }
 
@@ -78,7 +88,8 @@ template <typename T>
 SpectralCudaCall<T>::SpectralCudaCall(const SpectralCall& call, const Tensor& like)
     : device_(call.op, like),
       storage_(storage_of(like)),
-      tables_(tables_of<T>(call, like, device_)),
+      own_tables_(like),
+      tables_(tables_of<T>(call, like, device_, own_tables_)),
       launches_(wanted_launches()) {}
 
 template class SpectralCudaCall<float>;

@@ -24,7 +24,7 @@ class SpectralCudaCall {
     SpectralCudaCall(const SpectralCall& call, const Tensor& like);
     /// The tables of the grid, alive as long as this object.
     const T* tables() const {
-        return tables_.template const_data_ptr<T>();
+        return tables_;
     }
     template <typename Args>
     void run(
@@ -41,7 +41,8 @@ class SpectralCudaCall {
   private:
     CudaCall device_;
     cuda::Storage storage_;
-    Tensor tables_;
+    Tensor own_tables_;
+    const T* tables_;
     cuda::Launches launches_;
 };
 

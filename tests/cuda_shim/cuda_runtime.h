@@ -56,6 +56,13 @@ inline cudaError_t cudaStreamIsCapturing(cudaStream_t, cudaStreamCaptureStatus* 
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
     return cudaSuccess;
 }
+enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed = 2 };
+inline cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode*) {
+    return cudaSuccess;
+}
+inline cudaError_t cudaMalloc(void**, std::size_t) {
+    return cudaErrorInvalidValue;  // no kernel allocates
+}
 
 const char* cudaGetErrorString(cudaError_t error);
 inline cudaError_t cudaGetLastError() {

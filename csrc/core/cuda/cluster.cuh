@@ -59,14 +59,30 @@ struct Cluster {
 
 constexpr int most_parts = 8;  // what every device with clusters offers
 
-/// Blocks of a cluster on the current device, no more than there are tasks.
-inline int cluster_parts(int64_t tasks) {
-    int device = 0, major = 0;
+/// Whether the current device has clusters and runs code that knows of them: that of the latest
+/// architecture of the build which is no later than its own.
+inline bool has_clusters() {
+#if defined(__CUDA_ARCH_LIST__)
+    constexpr int compiled[] = {__CUDA_ARCH_LIST__};
+#else
+    constexpr int compiled[] = {800, 900};
+#endif
+    int device = 0, major = 0, minor = 0, runs = 0;
     const bool known =
         cudaGetDevice(&device) == cudaSuccess &&
-        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess;
+        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess;
+    for (const int architecture : compiled) {
+        runs = architecture <= 100 * major + 10 * minor ? architecture : runs;
+    }
+    return known && runs >= 900;
+}
+
+/// Blocks of a cluster on the current device, no more than there are tasks.
+inline int cluster_parts(int64_t tasks) {
+    const bool clusters = has_clusters();
     int parts = 1;
-    while (known && major >= 9 && parts < most_parts && 2 * parts <= tasks) {
+    while (clusters && parts < most_parts && 2 * parts <= tasks) {
         parts *= 2;
     }
     return parts;

@@ -292,18 +292,25 @@ __device__ void products(
     team.sync();
 }
 
-/// Asks for shared memory above the default limit.
+/// Asks for shared memory above the default limit, for as much as the device has: another thread
+/// may be about to start the same kernel with more.
 template <typename... Parameters>
 cudaError_t allow_shared(void (*kernel)(Parameters...), std::size_t shared) {
     constexpr std::size_t default_shared = 48 * 1024;
     if (shared <= default_shared) {
         return cudaSuccess;
     }
-    return cudaFuncSetAttribute(
-        reinterpret_cast<const void*>(kernel),
-        cudaFuncAttributeMaxDynamicSharedMemorySize,
-        static_cast<int>(shared)
-    );
+    int device = 0, most = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) {
+        error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    }
+    return error != cudaSuccess ? error
+                                : cudaFuncSetAttribute(
+                                      reinterpret_cast<const void*>(kernel),
+                                      cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                      larger(most, static_cast<int>(shared))
+                                  );
 }
 
 /// The grid of so many blocks. Along its first axis a device takes 2^31 - 1.

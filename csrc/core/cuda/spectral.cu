@@ -455,6 +455,17 @@ const char* wait_for(const Device& device) noexcept {
     const cudaError_t error = cudaStreamSynchronize(static_cast<cudaStream_t>(device.stream));
     return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
+void* kept_memory(std::size_t bytes) noexcept {
+    void* memory = nullptr;
+    // Another thread may be capturing a graph, which an allocation would end otherwise.
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    if (reported(cudaThreadExchangeStreamCaptureMode(&mode)) != cudaSuccess) {
+        return nullptr;
+    }
+    const cudaError_t error = reported(cudaMalloc(&memory, bytes));
+    static_cast<void>(reported(cudaThreadExchangeStreamCaptureMode(&mode)));
+    return error == cudaSuccess ? memory : nullptr;
+}
 
 #define PHYSCON_INSTANTIATE(T)                                                               \
     template Partial<T> analyse(const Analysis<T>&, Queue&, Arena&);                         \

@@ -64,7 +64,7 @@ bool takes_one_launch(const Device& device, ClusterCall<T>& c) {
     // No sum of a thread has more terms than are set aside at once elsewhere.
     const bool short_sums = larger(c.modes, larger(c.in, c.out)) <= most_terms;
     if (device.launches == Launches::several || c.batch < 1 || c.in < 1 || c.out < 1 ||
-        !short_sums || attribute(cudaDevAttrComputeCapabilityMajor) < 9) {
+        !short_sums || !has_clusters()) {
         return false;
     }
     const Fold fold(c.n);

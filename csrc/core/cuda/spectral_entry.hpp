@@ -80,5 +80,8 @@ const char* two_step_gain_adjoint(
 bool is_captured(const Device& device) noexcept;
 /// Waits for the stream.
 const char* wait_for(const Device& device) noexcept;
+/// Memory of the current device that is never given back; null where there is none. It comes from
+/// the driver: memory pools of torch, of which graphs may own one, know nothing of it.
+void* kept_memory(std::size_t bytes) noexcept;
 
 }  // namespace physcon::cuda

@@ -107,6 +107,9 @@ const char* two_step_gain_adjoint(const TwoStepGainArgs&, const Device&, void*) 
 bool is_captured(const Device&) noexcept {
     return false;
 }
+void* kept_memory(std::size_t) noexcept {
+    return nullptr;
+}
 const char* wait_for(const Device&) noexcept {
     return absent;
 }
