@@ -35,8 +35,10 @@ CudaCall::CudaCall(const char* op, const Tensor& like)
     STD_TORCH_CHECK(
         device_.multiprocessors > 0,
         op,
-        ": expected CUDA kernels and a working driver for device ",
-        index
+        ": expected CUDA kernels in this build and a driver no older than their run time for "
+        "device ",
+        index,
+        "; update the driver, or run torch operations instead with PHYSCON_CUDA_KERNELS=none"
     );
 }
 

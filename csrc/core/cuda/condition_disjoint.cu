@@ -20,6 +20,9 @@ cudaError_t copy_points(
     T* second_out,
     cudaStream_t stream
 ) {
+    if (batch * n == 0) {
+        return cudaSuccess;
+    }
     return launch(
         condition_copy_kernel<T>,
         smaller((batch * n + threads - 1) / threads, copy_blocks),

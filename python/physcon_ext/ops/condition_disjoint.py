@@ -58,7 +58,7 @@ def condition_disjoint(
 
     Raises:
         TypeError: If an argument is not a floating tensor, or dtypes differ.
-        ValueError: If shapes do not fit or no kernel exists for the device.
+        ValueError: If shapes do not fit, devices differ or no kernel exists for the device.
         RuntimeError: If ``order`` and ``offsets`` do not describe disjoint rows.
 
     Notes:
@@ -81,6 +81,11 @@ def condition_disjoint(
     for name, index in (("order", order), ("offsets", offsets)):
         if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1:
             raise TypeError(f"{_NAME}: expected {name} to be an int64 tensor with one axis")
+        if index.device != mean.device:
+            raise ValueError(
+                f"{_NAME}: expected {name} and mean to be on the same device, "
+                f"got {index.device} and {mean.device}"
+            )
     if weights.ndim < 1 or mean.ndim < 1 or offsets.numel() < 2:
         raise ValueError(
             f"{_NAME}: expected mean (..., n), weights (..., p) and at least 2 offsets, got "
