@@ -6,6 +6,7 @@ The oracle is the composite implementation in float64, which shares no code with
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,24 @@ def test_no_two_threads_race(threads: Path, op: Op) -> None:
         r = 3 if plan.warps else 5
         calls += problems(op, torch.float64, (2,), 37, r, shared=plan.splits == 1, plan=plan)
     check(threads, calls)
+
+
+def test_every_lane_of_a_warp_sees_the_same_compensated_sum() -> None:
+    """Lanes decide by such a sum whether to go on: the others would wait for one that did not."""
+    program = simt.build("fibers", driver="sums_driver.cpp", kernels="grid.cu")
+    g = seeded("lanes")
+    calls = []
+    for _ in range(20):
+        high = normal(g, 32)
+        high[31] -= high.sum()  # what is left is as small as what was rounded off
+        low = 2.0**-53 * normal(g, 32)
+        data = struct.pack("<2q", 0, -1)
+        for part in (high, low):
+            data += struct.pack("<q", 256) + part.numpy().tobytes()
+        calls.append((data, [((32, 2), torch.float64)]))
+    for answer in simt.run_encoded(program, calls):
+        (sums,) = answer.outputs
+        assert torch.equal(sums, sums[:1].expand(32, 2))
 
 
 def test_large_ranks_use_several_tiles_per_thread(fibers: Path) -> None:

@@ -94,6 +94,12 @@ def test_nothing_is_launched_for_no_items_but_sums_of_none() -> None:
         assert error == "" and len(blocks) <= 2
 
 
+def test_every_launch_fits_the_least_shared_memory_that_its_code_meets() -> None:
+    """Devices of compute capability 8.6 and 8.9 have 99 KB for a block and run code of sm_80."""
+    blocks, error = dry()["small_shared"]
+    assert error == "" and len(blocks) > 70
+
+
 @pytest.fixture(scope="module")
 def folded() -> dict[str, str]:
     """Grids that go on along their second axis after five blocks."""

@@ -265,5 +265,26 @@ int main() {
     faces("empty", 0);
     layer("empty_layer", 0, 9);
     gains("empty_gains", 0, 0, 2);
+    // Sizes about those where something leaves shared memory, with the least of it.
+    simt::options().major = 8;
+    for (const int64_t rank : {1, 8, 16, 35, 36, 37, 47, 48, 49, 64, 128}) {
+        for (const Prior prior : {Prior::diagonal, Prior::cross, Prior::dense}) {
+            conditioning("small_shared", prior, 7, 300, rank);
+        }
+        adjoint("small_shared", 7, 300, rank, false);
+    }
+    run_banded<BandedBackwardArgs<float>>(
+        "small_shared",
+        banded<BandedBackwardArgs<float>>(7, 3000),
+        condition_banded_backward_workspace<float>,
+        condition_banded_backward<float>
+    );
+    law.batch = flow.batch = 7;
+    for (const int64_t n : {64, 78, 80, 100, 128}) {
+        flow.n = n;
+        tell("small_shared", cavity(flow, device, somewhere<void>()));
+        law.n = 10 * n;
+        tell("small_shared", balance_law(law, 1, device, somewhere<void>()));
+    }
     return 0;
 }

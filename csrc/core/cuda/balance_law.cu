@@ -8,11 +8,11 @@ namespace physcon::cuda {
 namespace {
 
 // Two blocks of a multiprocessor of sm_80 fit beside each other.
-constexpr int64_t most_shared = 80 * 1024;
+constexpr int64_t shared_limit = 80 * 1024;
 
 std::size_t shared_bytes(const BalanceLawArgs& a) {
     const int64_t bytes = sizeof(double) * (balance_doubles(a) + scratch_doubles);
-    return bytes <= most_shared ? static_cast<std::size_t>(bytes) : 0;
+    return bytes <= shared_limit ? static_cast<std::size_t>(bytes) : 0;
 }
 /// As many threads as cells, within limits: idle ones make barriers slower.
 int threads_for(const BalanceLawArgs& a) {

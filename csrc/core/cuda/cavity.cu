@@ -8,11 +8,11 @@
 namespace physcon::cuda {
 namespace {
 
-constexpr int64_t most_shared = 160 * 1024;  // of a block on sm_80
-constexpr int64_t blocks_each = 2;           // waiting for a multiprocessor
+constexpr int64_t blocks_each = 2;  // waiting for a multiprocessor
 
 bool exchanges_in_shared(int64_t n) {
-    return cavity_exchange(n) * static_cast<int64_t>(sizeof(double)) <= most_shared;
+    const int64_t bytes = cavity_exchange(n) * static_cast<int64_t>(sizeof(double));
+    return bytes <= static_cast<int64_t>(most_shared());
 }
 int64_t doubles_per_flow(int64_t n) {
     return cavity_doubles(n) + (exchanges_in_shared(n) ? 0 : cavity_exchange(n));

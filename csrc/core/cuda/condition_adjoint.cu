@@ -5,8 +5,9 @@
 
 namespace physcon::cuda {
 
-// Beyond this rank the matrices of an item leave no room for a second block, and live in L2.
-constexpr int64_t shared_rank = 40;
+// Beyond this rank the matrices of an item live in L2: they leave no room for a second block, or,
+// on devices of 99 KB a block, for the first.
+constexpr int64_t shared_rank = 36;
 // Partial gradients of shared rows: that many teams at most, and that many doubles.
 constexpr int64_t most_slots = 256, most_doubles = int64_t{1} << 25;
 

@@ -66,9 +66,10 @@ struct Compensated {
         low += __fma_rn(a, b, -product);
         add(product);
     }
+    /// The same bits whichever of two sums is added to the other.
     __device__ void add(const Compensated& other) {
-        add(other.high);
         low += other.low;
+        add(other.high);
     }
     __device__ double value() const {
         return high + low;
@@ -312,6 +313,9 @@ cudaError_t allow_shared(void (*kernel)(Parameters...), std::size_t shared) {
                                       larger(most, static_cast<int>(shared))
                                   );
 }
+
+/// Shared memory that a block of the current device can have, 0 when it cannot be asked.
+std::size_t most_shared();
 
 /// The grid of so many blocks. Along its first axis a device takes 2^31 - 1.
 dim3 grid_of(int64_t blocks);

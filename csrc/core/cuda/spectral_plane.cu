@@ -100,16 +100,6 @@ Kernel<T> synthesis_kernel(Arithmetic wanted, Storage storage) {
     return synthesis_of<T, volume, false>(wanted);
 }
 
-/// Shared memory that a block of the current device can have.
-std::size_t most_shared() {
-    int device = 0, bytes = 0;
-    const bool known =
-        cudaGetDevice(&device) == cudaSuccess &&
-        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) ==
-            cudaSuccess;
-    return known ? static_cast<std::size_t>(bytes) : 0;
-}
-
 /// What an analysis and a synthesis have in common.
 template <typename T, typename Transform>
 PlaneCall<T> plane_call(const Transform& t) {
