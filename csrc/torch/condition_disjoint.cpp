@@ -43,13 +43,6 @@ struct Rows {
             op,
             ": expected order and offsets to be int64"
         );
-        for (const Tensor& t : {order, offsets}) {
-            STD_TORCH_CHECK(
-                t.is_cuda() == m.is_cuda() && t.get_device_index() == m.get_device_index(),
-                op,
-                ": expected order and offsets to be on the device of mean"
-            );
-        }
         STD_TORCH_CHECK(
             order.numel() == 0 || order.numel() == support,
             op,

@@ -53,6 +53,8 @@ _TRANSFORMING = frozenset(
     for op in ("spectral_conv", "boundary_spectral_conv", "fno_block")
     for direction in ("", "_backward")
 )
+# Arguments of balance_law that are read on the host.
+ON_HOST = frozenset(("spacing", "edge_weights", "choices"))
 _VARIABLE = "PHYSCON_CUDA_KERNELS"
 _MODES = ("verified", "all", "none")
 
@@ -200,7 +202,12 @@ def _by_record(op: str) -> Callable[..., Any]:
     """
     kernel = getattr(torch.ops.physcon_cuda, op).default
     names = [a.name for a in kernel._schema.arguments]
-    tensors = [i for i, a in enumerate(kernel._schema.arguments) if "Tensor" in str(a.type)]
+    host = ON_HOST if op == "balance_law" else ()
+    tensors = [
+        i
+        for i, a in enumerate(kernel._schema.arguments)
+        if "Tensor" in str(a.type) and a.name not in host
+    ]
     place = {name: i for i, name in enumerate(names)}
     rows = place.get("rows")
 
