@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -314,13 +315,23 @@ def test_corrected_grids_equal_the_oracle(
     check(fibers, [call.seeded(seed) for seed, call in enumerate(calls)])
 
 
-def test_a_corrected_axis_of_whole_planes_takes_three_launches(fibers: Path) -> None:
-    """With face rules; every further axis one more. Backwards five, sums of face data included."""
+def test_orbits_of_grids_that_are_transformed_by_axis(fibers: Path) -> None:
+    """More multiprocessors than planes, but not than blocks of the orbits."""
+    calls = []
+    for size, modes, period, axes in CORRECTED_GRIDS[::3]:
+        calls += corrected(size, modes, period, torch.float32, axes=axes, multiprocessors=8)
+    check(fibers, [call.seeded(seed) for seed, call in enumerate(calls)])
+
+
+def test_corrected_axes_of_whole_planes_take_three_launches(fibers: Path) -> None:
+    """Any of them, with face rules. Backwards five, sums of the data of faces included."""
     for size, modes in (((7, 6), (4, 4)), ((5, 4, 6), (4, 4, 3))):
-        for axes in ((0,), (len(size) - 1,), (0, 1)):
-            calls = corrected(size, modes, None, torch.float32, axes=axes, multiprocessors=WHOLE)
+        d = len(size)
+        for axes in (axes for n in range(1, d + 1) for axes in combinations(range(d), n)):
+            given: Any = dict(axes=axes, multiprocessors=WHOLE, major=8 + len(axes) % 2)
+            calls = corrected(size, modes, None, torch.float32, batch=(), **given)
             forward, backward = (a.launches for a in spectral.run(fibers, calls))
-            assert forward == 2 + len(axes) and backward == 4 + len(axes)
+            assert (forward, backward) == (3, 5), (size, axes)
 
 
 # ---- what a Fourier layer adds -------------------------------------------------------------------
@@ -462,7 +473,7 @@ def test_no_two_threads_race(threads: Path) -> None:
     calls += corrected((9,), (2,), None, torch.float32, multiprocessors=2)
     small: Any = dict(batch=(), channels=(2, 1), multiprocessors=WHOLE)
     calls += convolution((3, 4, 5), (2, 2, 2), None, torch.float64, **small)
-    calls += corrected((4, 5), (2, 2), None, torch.float32, axes=(1,), **small)
+    calls += corrected((4, 5), (2, 2), None, torch.float32, axes=(0, 1), **small)
     check(threads, calls)
     for dtype, size, activated in ((torch.float32, (23,), 1), (torch.float64, (5, 7), 2)):
         check_layers(threads, layer_calls(2, (2,), size, (3, 5), activated, 0, dtype), dtype)
@@ -484,6 +495,16 @@ def test_two_orders_of_threads_give_the_same_bits(fibers: Path) -> None:
     for a, b in zip(first, second, strict=True):
         for x, y in zip(a.outputs, b.outputs, strict=True):
             assert torch.equal(x, y)
+
+
+def test_which_cluster_takes_an_orbit_changes_no_bit(fibers: Path) -> None:
+    """Neither do clusters that run side by side."""
+    calls = corrected((5, 6), (4, 3), None, torch.float32, multiprocessors=WHOLE)
+    first, *others = ([c.seeded(seed) for c in calls] for seed in range(4))
+    expected = spectral.run(fibers, first)
+    for given in others:
+        for a, b in zip(expected, spectral.run(fibers, given), strict=True):
+            assert all(map(torch.equal, filled(a.outputs), filled(b.outputs)))
 
 
 def test_an_item_has_the_same_bits_in_any_order_of_the_batch(fibers: Path) -> None:
@@ -520,6 +541,30 @@ def test_blocks_of_an_orbit_that_do_not_wait_are_found(fibers: Path) -> None:
     program = spectral.build("fibers", {name: text.replace(barrier, "", 1)})
     with pytest.raises((simt.Failure, AssertionError)):
         check(program, [call.seeded(seed) for seed in range(3)])
+
+
+@pytest.mark.parametrize(
+    ("whole", "broken", "found"),
+    [
+        # Tasks in the order of the steps, not of the blocks: else all that run wait for none.
+        ("c.tickets.take(cluster, reinterpret_cast<unsigned*>(shared_memory()))", None, "endless"),
+        ("c.tickets.wait(step - 1, before);", "", None),
+    ],
+)
+def test_orbits_that_do_not_wait_for_the_axis_before_are_found(
+    fibers: Path, whole: str, broken: str | None, found: str | None
+) -> None:
+    name = "boundary_orbit.cuh"
+    text = (simt.KERNELS / name).read_text()
+    assert text.count(whole) == 1
+    given: Any = dict(axes=(0, 1), batch=(), multiprocessors=WHOLE, major=8)
+    (call, _) = corrected((5, 6), (4, 3), None, torch.float64, **given)
+    calls = [call.seeded(seed) for seed in range(1, 9, 2)]  # two blocks side by side
+    check(fibers, calls)
+    broken = "blockIdx.x" if broken is None else broken
+    program = spectral.build("fibers", {name: text.replace(whole, broken)})
+    with pytest.raises((simt.Failure, AssertionError), match=found):
+        check(program, calls)
 
 
 def test_a_panel_that_is_read_too_early_is_found(fibers: Path) -> None:

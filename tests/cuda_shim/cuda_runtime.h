@@ -94,6 +94,8 @@ void warp_barrier();
 std::uint64_t exchange(std::uint64_t value, int source);
 /// All lanes have to take part in a collective.
 void check_mask(unsigned lanes);
+/// Gives way to the blocks that run beside this one.
+void pause();
 bool any_in_warp(bool value);
 bool any_in_block(bool value);
 cudaError_t run(
@@ -202,8 +204,12 @@ using simt::cluster_barrier;
 inline void leave_cluster() {
     simt::cluster_barrier();
 }
+inline unsigned acquired(const unsigned* number) {
+    return __atomic_load_n(number, __ATOMIC_ACQUIRE);
+}
 using simt::copy_async;
 using simt::multiply_tf32;
+using simt::pause;
 using simt::shared_memory;
 using simt::shared_of_block;
 using simt::to_tf32;

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every device thread is a fiber, switched at barriers and collectives only, the next one chosen at
-// random from a seed; blocks run in random order, those of a cluster together. A missing barrier
-// lets a thread run ahead of data. Made for the address sanitizer: the shared memory of a block is
-// a heap block of exactly its size, filled with NaN, and gone when the block has ended.
+// random from a seed; blocks run in random order, those of a cluster together, and with an odd seed
+// two clusters side by side. A missing barrier lets a thread run ahead of data. Made for the
+// address sanitizer: the shared memory of a block is a heap block of exactly its size, filled with
+// NaN, and gone when the block has ended.
 //
 // All threads of a block, or of a warp, must meet at the same barrier or collective: a thread that
 // has ended or waits for something else stops the program. Another block of a cluster has shared
-// memory after a barrier of the cluster, not before, and until it ends.
+// memory after a barrier of the cluster, not before, and until it ends. A block that waits for
+// blocks that do not run beside it stops the program, too.
 #include <ucontext.h>
 
 #include <algorithm>
 #include <numeric>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "machine.hpp"
@@ -23,9 +26,10 @@
 namespace simt {
 namespace {
 
-/// What a thread waits for. The first three are for all of a block, the others for a warp.
-enum class Wait { none, block, block_vote, cluster, warp, shuffle, vote, product, ended };
-constexpr char letters[] = ".BVCwsvp-";
+/// What a thread waits for. The first three are for all of a block, the next for a warp, and what
+/// other blocks do is for the thread alone.
+enum class Wait { none, block, block_vote, cluster, warp, shuffle, vote, product, others, ended };
+constexpr char letters[] = ".BVCwsvpo-";
 bool of_warp(Wait wait) {
     return wait >= Wait::warp && wait <= Wait::product;
 }
@@ -43,9 +47,11 @@ struct Fiber {
     std::vector<Copy> copies;
     void* sanitizer_stack = nullptr;
 };
-std::vector<std::unique_ptr<Fiber>> fibers;  // of a cluster, block after block, and some more
+std::vector<std::unique_ptr<Fiber>> fibers;  // of clusters, block after block, and some more
 std::size_t count = 0;                       // of those in use
-unsigned block_threads = 0, first_block = 0;
+unsigned block_threads = 0, parts = 1;       // threads of a block, blocks of a cluster
+std::vector<std::int64_t> clusters;          // that run side by side
+std::int64_t events = 0;                     // ends, and waits for anything but other blocks
 std::vector<Memory> memories;
 std::size_t running = 0;
 void* scheduler[5];
@@ -87,6 +93,7 @@ SIMT_SWITCHES void switch_to_scheduler(Fiber& fiber) {
 void wait(Wait kind) {
     Fiber& self = *fibers[running];
     self.wait = kind;
+    events += kind == Wait::others ? 0 : 1;
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(&self.sanitizer_stack, scheduler_stack, scheduler_size);
 #endif
@@ -108,7 +115,9 @@ void resume(std::size_t thread) {
     Fiber& fiber = *fibers[thread];
     running = thread;
     threadIdx = place_of(static_cast<std::int64_t>(thread % block_threads), blockDim);
-    blockIdx = place_of(static_cast<std::int64_t>(first_block + thread / block_threads), gridDim);
+    const std::size_t block = thread / block_threads;
+    const auto rank = static_cast<std::int64_t>(block % parts);
+    blockIdx = place_of(clusters[block / parts] * parts + rank, gridDim);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_start_switch_fiber(&scheduler_sanitizer_stack, fiber.stack.get(), stack_bytes);
 #endif
@@ -161,7 +170,30 @@ bool advance(std::size_t begin, std::mt19937_64& random) {
     return !ready.empty();
 }
 
-void run_cluster(std::mt19937_64& random) {
+/// Whether one of the clusters goes on, all of which waits for that.
+bool release_cluster() {
+    const std::size_t threads = std::size_t{block_threads} * parts;
+    for (std::size_t begin = 0; begin < count; begin += threads) {
+        if (all_wait(begin, begin + threads, Wait::cluster)) {
+            release(begin, begin + threads);
+            return true;
+        }
+    }
+    return false;
+}
+/// Threads that wait for other blocks look again; false if none does.
+bool release_lookers() {
+    bool any = false;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (fibers[i]->wait == Wait::others) {
+            fibers[i]->wait = Wait::none;
+            any = true;
+        }
+    }
+    return any;
+}
+
+void run_clusters(std::mt19937_64& random) {
     for (std::size_t i = 0; i < count; ++i) {
         Fiber& fiber = *fibers[i];
         fiber.wait = Wait::none;
@@ -171,6 +203,7 @@ void run_cluster(std::mt19937_64& random) {
     }
     std::vector<std::size_t> blocks(count / block_threads);
     std::iota(blocks.begin(), blocks.end(), std::size_t{0});
+    std::int64_t last_look = -1;
     while (!all_wait(0, count, Wait::ended)) {
         // One block at a time: a block may run far ahead of the others.
         bool any = false;
@@ -178,20 +211,20 @@ void run_cluster(std::mt19937_64& random) {
         for (std::size_t i = 0; i < blocks.size() && !any; ++i) {
             any = advance(blocks[i] * block_threads, random);
         }
-        if (any) {
+        if (any || release_cluster()) {
             continue;
         }
-        if (all_wait(0, count, Wait::cluster)) {
-            release(0, count);
-        } else if (!all_wait(0, count, Wait::ended)) {
+        const bool changed = std::exchange(last_look, events) != events;
+        if (!(changed && release_lookers()) && !all_wait(0, count, Wait::ended)) {
             std::string waiting;
             for (std::size_t i = 0; i < std::min<std::size_t>(count, 256); ++i) {
                 waiting += letters[static_cast<int>(fibers[i]->wait)];
             }
             fail(
-                "divergent barrier in block " + std::to_string(first_block) +
+                "divergent barrier or endless wait in block " +
+                std::to_string(clusters[0] * parts) +
                 ", threads wait for (B)lock or its (V)ote, (C)luster, (w)arp, its (s)huffle, " +
-                "(v)ote or matrix (p)roduct, or have ended (-): " + waiting
+                "(v)ote or matrix (p)roduct, (o)ther blocks, or have ended (-): " + waiting
             );
         }
     }
@@ -216,14 +249,17 @@ double* shared_memory() {
     return reinterpret_cast<double*>(memories[running / block_threads].get());
 }
 void* shared_of_block(void* mine, int rank) {
-    const std::size_t self = running / block_threads;
-    if (static_cast<std::size_t>(rank) != self && !fibers[running]->met_cluster) {
+    const std::size_t self = running / block_threads, first = self - self % parts;
+    if (first + static_cast<std::size_t>(rank) != self && !fibers[running]->met_cluster) {
         fail("the shared memory of another block before that is known to have started");
     }
-    return other_memory(memories, self, mine, rank);
+    return other_memory(memories, self, mine, static_cast<int>(first) + rank);
 }
 void cluster_barrier() {
     fibers[running]->met_cluster |= barrier(Wait::cluster);
+}
+void pause() {
+    wait(Wait::others);
 }
 void block_barrier() {
     barrier(Wait::block);
@@ -271,9 +307,11 @@ bool any_in_block(bool value) {
 }
 
 void run_blocks(const cudaLaunchConfig_t& config, const std::function<void()>& kernel) {
-    const unsigned parts = cluster_size(config);
+    parts = cluster_size(config);
     block_threads = thread_count(config);
-    count = std::size_t{block_threads} * parts;
+    const std::vector<std::int64_t> order = block_order(block_count(config) / parts);
+    const std::size_t beside = std::min<std::size_t>(order.size(), 1 + options().seed % 2);
+    count = beside * block_threads * parts;
     body = &kernel;
     while (fibers.size() < count) {
         fibers.push_back(std::make_unique<Fiber>());
@@ -284,13 +322,16 @@ void run_blocks(const cudaLaunchConfig_t& config, const std::function<void()>& k
     blockDim = config.blockDim;
     gridDim = config.gridDim;
     std::mt19937_64 random(options().seed + 1);
-    for (const std::int64_t cluster : block_order(block_count(config) / parts)) {
+    for (std::size_t first = 0; first < order.size(); first += beside) {
+        const auto begin = order.begin() + static_cast<std::ptrdiff_t>(first);
+        const std::size_t size = std::min(beside, order.size() - first);
+        clusters.assign(begin, begin + static_cast<std::ptrdiff_t>(size));
+        count = size * block_threads * parts;
         memories.clear();
-        for (unsigned i = 0; i < parts; ++i) {
+        for (std::size_t i = 0; i < size * parts; ++i) {
             memories.push_back(new_shared(config.dynamicSmemBytes));
         }
-        first_block = static_cast<unsigned>(cluster) * parts;
-        run_cluster(random);
+        run_clusters(random);
         for (std::size_t i = 0; i < count; ++i) {
             note_barriers(fibers[i]->passed);
             if (!fibers[i]->copies.empty()) {

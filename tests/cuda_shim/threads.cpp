@@ -96,6 +96,9 @@ void cluster_barrier() {
         wait_for_cluster();
     }
 }
+void pause() {
+    std::this_thread::yield();
+}
 void block_barrier() {
     if (is_there()) {
         wait_for_block();

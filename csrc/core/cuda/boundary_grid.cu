@@ -34,29 +34,6 @@ struct Correction {
     int64_t size() const {
         return normal.others * records.batch * records.length();
     }
-    /// Whether one launch does all of it: where its clusters give half of the device something to
-    /// do.
-    bool takes_orbits() const {
-        return 2 * normal.others * parts() >= queue.multiprocessors;
-    }
-    int parts() const {
-        return cluster_parts(normal.own.modes);
-    }
-    OrbitCall<T> orbit(const MixCall<T>& mix) const {
-        OrbitCall<T> c = {mix, normal, tables.ends[axis], records, gain};
-        c.parts = parts();
-        return c;
-    }
-    void run_orbits(void (*kernel)(OrbitCall<T>), const OrbitCall<T>& c) const {
-        int across = 4;
-        while (across < most_orbit_across &&
-               across * thread_columns < larger(c.mix.in, c.mix.out)) {
-            across *= 2;
-        }
-        const int threads = across * OrbitMixCut::row_threads;
-        const std::size_t shared = product_bytes<OrbitMixCut, T>(across);
-        run_clusters(queue, kernel, normal.others, c.parts, threads, shared, c);
-    }
     EndCall call(bool weighted, bool symmetric, int64_t slot, bool adds = false) const {
         return {normal, tables.ends[axis], weighted, symmetric, adds, slot};
     }
@@ -210,6 +187,56 @@ EndRecords records_of(const Args& a, const Tables<T>& t, Complex* data, Queue& q
     return records;
 }
 
+/// Whether one launch of clusters makes all corrections: where their orbits give a third of the
+/// device something to do, on the average of the axes. With 8 x 8 modes of 16 items of 64 channels
+/// the products of an axis are 67 Mflop, some 5 us on 64 blocks, and the launches of the other way
+/// take longer than what the whole device would save of it.
+template <typename T>
+bool takes_orbits(const OrbitCall<T>& c, const Queue& queue) {
+    int64_t orbits = 0, steps = 0;
+    for (const OrbitAxis& axis : c.axis) {
+        orbits += axis.orbits();
+        steps += axis.orbits() > 0 ? 1 : 0;
+    }
+    return steps > 0 && 3 * orbits * c.parts >= steps * queue.multiprocessors;
+}
+/// The call for the corrected axes of a grid, without the spectra; tickets where they are needed.
+template <typename T, typename Args>
+OrbitCall<T> orbits_of(const Args& a, const Tables<T>& t, const MixCall<T>& mix, Arena& arena) {
+    OrbitCall<T> c(mix, a.grid);
+    int64_t modes = 0, steps = 0;
+    for (int i = 0; i < 3; ++i) {
+        OrbitAxis& axis = c.axis[i];
+        axis.gain = {a.gains.data[i], a.gains.parts[i]};
+        axis.phase = t.ends[i];
+        if (axis.orbits() > 0) {
+            modes = larger(modes, axis.normal.own.modes);
+            ++steps;
+        }
+    }
+    c.parts = cluster_parts(modes);
+    c.tickets.counter = steps > 1 ? arena.take<unsigned>(Tickets::counters) : nullptr;
+    return c;
+}
+/// `cleared`: an earlier launch sees to the tickets.
+template <typename T>
+void run_orbits(void (*kernel)(OrbitCall<T>), const OrbitCall<T>& c, bool cleared, Queue& queue) {
+    if (!cleared && c.tickets.counter != nullptr) {
+        queue.run(clear_tickets_kernel, 1, warp_size, 0, c.tickets);
+    }
+    int across = 4;
+    while (across < most_orbit_across && across * thread_columns < larger(c.mix.in, c.mix.out)) {
+        across *= 2;
+    }
+    const int threads = across * OrbitMixCut::row_threads;
+    const std::size_t shared = ticket_bytes + product_bytes<OrbitMixCut, T>(across);
+    int64_t clusters = 0;
+    for (const OrbitAxis& axis : c.axis) {
+        clusters += axis.orbits();
+    }
+    run_clusters(queue, kernel, clusters, c.parts, threads, shared, c);
+}
+
 /// The sums over the batch, of the weight and of the gains, in one launch.
 template <typename T>
 void gradients(const MixCall<T>& call, const GainGradients& gains, Queue& queue) {
@@ -243,64 +270,59 @@ void forward_grid(const BoundarySpectralConvArgs<T>& a, Queue& queue, Arena& are
     auto* shifted = arena.take<Pair<T>>(numbers * a.in);
     auto* shift = arena.take<Pair<T>>(numbers * a.in);
     const bool whole = takes_planes<T>(a.grid, a.batch * a.in, queue);
+    OrbitCall<T> orbits = orbits_of(a, tables, call, arena);
+    const bool by_orbits = takes_orbits(orbits, queue);
     Complex* buffers[2];
     take_buffers(a, tables, whole, queue, arena, buffers);
     auto* data = reinterpret_cast<Complex*>(a.shifts_out);
     auto analysis = analysis_of(a, tables, a.in);
     analysis.values = a.x;
     analysis.out = spectrum;
+    const EndRecords records = records_of(a, tables, data, queue);
     if (whole) {
-        analysis.records = records_of(a, tables, data, queue);
+        analysis.records = records;
+        analysis.tickets = orbits.tickets;
     }
     analyse(analysis, queue, arena);
     call.input.data = spectrum;
     call.output = mixed;
     const Spectrum<T> sources = {shift, a.batch, a.in}, products = {mixed, a.batch, a.out};
-    int left = 0;
-    for (const double* gain : a.gains.data) {
-        left += gain != nullptr ? 1 : 0;
-    }
-    bool earlier = false, finished = false;
+    const Spectrum<T> after = {shifted, a.batch, a.in};
+    bool earlier = false;
     for (int axis = 0; axis < 3 && !arena.measures(); ++axis) {
         if (a.gains.data[axis] == nullptr) {
             continue;
         }
-        const Correction<T> c(a, tables, axis, data, queue);
-        data += c.size();
+        const Correction<T> c(a, tables, axis, records.data[axis], queue);
         if (!whole) {
             c.template lines<false>(a.x, buffers);
         }
-        const bool last = --left == 0;
-        const Spectrum<T> before = {const_cast<Pair<T>*>(call.input.data), a.batch, a.in};
-        const Spectrum<T> after = {shifted, a.batch, a.in};
-        call.input.data = shifted;
-        if (c.takes_orbits()) {
-            OrbitCall<T> orbit = c.orbit(call);
-            orbit.first = !earlier;
-            orbit.last = finished = last;
-            orbit.input = before;
-            orbit.mixed = products;
-            orbit.shifted = after;
-            orbit.shift = sources;
-            c.run_orbits(boundary_orbit_kernel<T>, orbit);
-        } else {
-            const int64_t seen = c.records.seen();
-            if (earlier) {
-                c.evaluate(c.call(true, true, 0, true), sources, c.records);
-            }
-            MixCall<T> first = call;
-            first.input.data = before.data;
-            mix(first, queue);
-            c.evaluate(c.call(true, true, 2 * a.in), products, c.records);
-            c.template apply<false>(c.records);
-            c.radiate(c.call(false, false, seen), c.records, before, after);
-            c.radiate(
-                c.call(false, false, seen), c.records, earlier ? sources : Spectrum<T>{}, sources
-            );
+        if (by_orbits) {
+            orbits.axis[axis].records = c.records;
+            continue;
         }
+        const Spectrum<T> before = {const_cast<Pair<T>*>(call.input.data), a.batch, a.in};
+        const int64_t seen = c.records.seen();
+        if (earlier) {
+            c.evaluate(c.call(true, true, 0, true), sources, c.records);
+        }
+        mix(call, queue);
+        c.evaluate(c.call(true, true, 2 * a.in), products, c.records);
+        c.template apply<false>(c.records);
+        c.radiate(c.call(false, false, seen), c.records, before, after);
+        c.radiate(
+            c.call(false, false, seen), c.records, earlier ? sources : Spectrum<T>{}, sources
+        );
+        call.input.data = shifted;
         earlier = true;
     }
-    if (!arena.measures() && !finished) {
+    if (!arena.measures() && by_orbits) {
+        orbits.input = {spectrum, a.batch, a.in};
+        orbits.mixed = products;
+        orbits.shifted = after;
+        orbits.shift = sources;
+        run_orbits(boundary_orbit_kernel<T>, orbits, whole, queue);
+    } else if (!arena.measures()) {
         mix(call, queue);
     }
     auto synthesis = synthesis_of(a, tables, a.out);
@@ -345,6 +367,8 @@ void backward_grid(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, A
     auto* left = arena.take<Pair<T>>(stack * numbers * a.in);
     auto* right = arena.take<Pair<T>>(stack * numbers * a.out);
     auto* grads = arena.take<Complex>(records);
+    OrbitCall<T> orbits = orbits_of(a, tables, call, arena);
+    const bool by_orbits = takes_orbits(orbits, queue);
     Complex* buffers[2];
     take_buffers(a, tables, ends_whole, queue, arena, buffers);
     if (faces && !arena.measures()) {
@@ -360,57 +384,45 @@ void backward_grid(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, A
         analysis.rule[axis] = a.rule[axis];
         analysis.face_gradient[axis] = a.face_gradient[axis].values;
     }
+    if (whole) {
+        analysis.tickets = orbits.tickets;
+    }
     analyse(analysis, queue, arena);
     call.input.data = reinterpret_cast<const Pair<T>*>(a.spectrum);
     call.upstream.data = upstream;
     call.input_gradient = pulled;
 
-    const auto* seen_end = reinterpret_cast<const Complex*>(a.shifts) + records;
-    Complex* grads_end = grads + records;
+    auto* shifts = const_cast<Complex*>(reinterpret_cast<const Complex*>(a.shifts));  // read only
+    const EndRecords seen_of = records_of(a, tables, shifts, queue);
+    const EndRecords grad_of = records_of(a, tables, grads, queue);
     const Spectrum<T> flow = {upstream, a.batch, a.out}, back = {through, a.batch, a.in};
+    Spectrum<T> shift, copy;
+    if (a.weight_out != nullptr) {
+        shift = {left, a.batch, a.in, stack};
+        copy = {right, a.batch, a.out, stack};
+    }
     GainGradients gains;
-    bool finished = false;
-    int64_t slot = stack;
+    int64_t slot = 0;
     for (int axis = 2; axis >= 0 && !arena.measures(); --axis) {
         if (a.gains.data[axis] == nullptr) {
             continue;
         }
-        Correction<T> c(a, tables, axis, nullptr, queue);
-        --slot;
-        seen_end -= c.size();
-        grads_end -= c.size();
-        Records grad = c.records, seen = c.records;
-        grad.data = grads_end;
-        seen.data = const_cast<Complex*>(seen_end);  // read only
+        const Correction<T> c(a, tables, axis, grad_of.data[axis], queue);
+        const Records grad = c.records;
+        const Records seen = {seen_of.data[axis], a.batch, a.in, a.out};
         const int64_t moved = seen.seen();
-        const bool last = slot == stack - 1;
         if (a.gain_out[axis] != nullptr) {
             gains.axis[axis] = {
-                seen, grad, c.normal.others * seen.seen() * 2 * a.in, c.gain.parts, a.gain_out[axis]
+                seen, grad, c.normal.others * moved * 2 * a.in, c.gain.parts, a.gain_out[axis]
             };
         }
-        Spectrum<T> shift, copy;
-        if (a.weight_out != nullptr) {
-            shift = {left, a.batch, a.in, stack, slot};
-            copy = {right, a.batch, a.out, stack, slot};
-        }
-        if (c.takes_orbits()) {
-            OrbitCall<T> orbit = c.orbit(call);
-            orbit.records = grad;
-            orbit.seen = seen;
-            orbit.first = slot == 0;
-            orbit.last = last;
-            orbit.flow = flow;
-            orbit.pulled = {pulled, a.batch, a.in};
-            orbit.back = back;
-            orbit.left = shift;
-            orbit.right = copy;
-            orbit.pulls = a.x_out != nullptr;
-            finished = orbit.first;
-            c.run_orbits(boundary_orbit_adjoint_kernel<T>, orbit);
+        if (by_orbits) {
+            orbits.axis[axis].records = grad;
+            orbits.axis[axis].seen = seen;
             continue;
         }
         if (a.weight_out != nullptr) {
+            shift.slot = copy.slot = slot;
             c.radiate(c.call(false, false, moved), seen, Spectrum<T>{}, shift);
             queue.run(
                 boundary_copy_kernel<T>,
@@ -424,22 +436,32 @@ void backward_grid(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, A
         }
         mix_adjoint(call, queue);
         c.evaluate(c.call(false, false, moved), {pulled, a.batch, a.in}, grad);
-        if (!last) {  // later axes saw the shifts of this one in their end lines
+        if (slot > 0) {  // later axes saw the shifts of this one in their end lines
             c.evaluate(c.call(false, false, moved, true), back, grad);
         }
         c.template apply<true>(grad);
         c.radiate(c.call(true, true, 2 * a.in), grad, flow, flow);
-        if (slot > 0) {
-            c.radiate(c.call(true, true, 0), grad, last ? Spectrum<T>{} : back, back);
+        if (slot + 1 < stack) {
+            c.radiate(c.call(true, true, 0), grad, slot > 0 ? back : Spectrum<T>{}, back);
         }
+        ++slot;
     }
     if (!arena.measures()) {
+        if (by_orbits) {
+            orbits.flow = flow;
+            orbits.pulled = {pulled, a.batch, a.in};
+            orbits.back = back;
+            orbits.left = shift;
+            orbits.right = copy;
+            orbits.pulls = a.x_out != nullptr;
+            run_orbits(boundary_orbit_adjoint_kernel<T>, orbits, whole, queue);
+        }
         call.weight_gradient = reinterpret_cast<Pair<T>*>(a.weight_out);
         call.input_gradient = a.x_out == nullptr ? nullptr : pulled;
         call.more_rows = stack * a.batch;
         call.more_input = left;
         call.more_upstream = right;
-        if (!finished) {
+        if (!by_orbits) {
             mix_adjoint(call, queue);
             call.weight_gradient = nullptr;
         }
@@ -455,15 +477,13 @@ void backward_grid(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, A
     synthesis.spectrum = pulled;
     synthesis.out = a.x_out;
     if (ends_whole) {
-        synthesis.records = records_of(a, tables, grads, queue);
+        synthesis.records = grad_of;
     }
     synthesise(synthesis, queue, arena);
-    Complex* data = grads;
     for (int axis = 0; axis < 3 && !arena.measures() && !ends_whole; ++axis) {
         if (a.gains.data[axis] != nullptr) {
-            const Correction<T> c(a, tables, axis, data, queue);
+            const Correction<T> c(a, tables, axis, grad_of.data[axis], queue);
             c.template lines<true>(a.x_out, buffers);
-            data += c.size();
         }
     }
 }

@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// One corrected axis of a grid, everything between its end lines and the corrected spectrum, in one
-// launch.
+// The corrected axes of a grid, everything between their end lines and the corrected spectrum, in
+// one launch.
 //
 // A correction couples the wavenumbers k of its axis at one mode q of the others, and q with its
 // mirror image where both belong to the same real number: such a pair is an orbit. A cluster serves
 // an orbit for all items, so that weights are read by no other. Its blocks share the modes of
 // Y = X W, then the end values, then the columns of the gain, then the modes again, and meet in
-// between through device memory. Corrections of several axes follow each other in launches of their
-// own: an orbit of one axis crosses all of the next.
+// between through device memory.
+//
+// Corrections of several axes are steps that follow each other: an orbit of one axis crosses all of
+// the next, since shifts d_0(k_1) of axis 0, which are sums over k_0, enter through W(k_0, k_1) the
+// ends of axis 1 for every k_0. To repeat in each orbit what it needs of the step before would cost
+// the products of all modes, as many times as there are orbits (12 x 12 modes of 16 items of 64
+// channels: 75 Mflop on eight multiprocessors, some 20 us). To wait for that step through a counter
+// costs two passages through the second cache, about 1 us; another launch costs 2 to 3.
 #pragma once
 
 #include "boundary_grid.cuh"
-#include "cluster.cuh"
+#include "tickets.cuh"
 
 namespace physcon::cuda {
 
@@ -21,49 +27,104 @@ using OrbitPullCut = Cut<2, 8, false, false>;
 constexpr int most_orbit_across = 16;
 constexpr int most_orbit_threads = most_orbit_across * OrbitMixCut::row_threads;
 
+/// An axis of the grid, corrected if it has a gain.
+struct OrbitAxis {
+    Normal normal;
+    const Complex* phase = nullptr;  ///< e_k
+    GainMatrix gain = {};
+    Records records = {};  ///< adjoint: their gradients
+    Records seen = {};     ///< adjoint: of the forward call
+    OrbitAxis(const SpectralGrid& grid, int axis) : normal(grid, axis) {}
+    /// Tasks of the step that corrects it.
+    __host__ __device__ int64_t orbits() const {
+        return gain.data == nullptr ? 0 : normal.others;
+    }
+};
+
 template <typename T>
 struct OrbitCall {
     MixCall<T> mix;  ///< sizes and weights
-    Normal normal;
-    const Complex* phase;  ///< e_k of the axis
-    Records records;       ///< adjoint: their gradients
-    GainMatrix gain;
-    int parts = 1;                         ///< blocks of a cluster
-    bool first = true, last = true;        ///< of the corrected axes
-    Spectrum<T> input = {};                ///< X as the axes before left it
+    OrbitAxis axis[3];
+    int parts = 1;  ///< blocks of a cluster
+    Tickets tickets = {};
+    Spectrum<T> input = {};                ///< X
     Spectrum<T> mixed = {};                ///< Y; X' W after the last axis
     Spectrum<T> shifted = {}, shift = {};  ///< X' and all shifts so far, unless after the last axis
 
     // Adjoint.
-    Records seen = {};        ///< of the forward call
     Spectrum<T> flow = {};    ///< gradient of Y; what came back through the ends is added
     Spectrum<T> pulled = {};  ///< flow W^H
     Spectrum<T> back = {};    ///< gradient of the shifts through the end lines of later axes
-    Spectrum<T> left = {}, right = {};  ///< rows for the gradient of the weight, or none
+    Spectrum<T> left = {}, right = {};  ///< rows for the gradient of the weight by step, or none
     bool pulls = true;                  ///< whether the gradient of X is wanted
+
+    OrbitCall(const MixCall<T>& call, const SpectralGrid& grid)
+        : mix(call), axis{{grid, 0}, {grid, 1}, {grid, 2}} {}
 };
+
+// Ahead of the memory of products.
+constexpr int ticket_bytes = 16;
 
 /// A block of the cluster of an orbit.
 template <typename T>
 struct OrbitBlock {
     const OrbitCall<T>& c;
     Cluster cluster;
-    int64_t member[2];
-    int members;  ///< 0: the cluster of the mirror image serves both
     T* memory;
+    int axis = 0, step = 0, steps = 0;
+    int64_t before = 0;  ///< tasks of the step before
+    int64_t member[2];
+    int members = 1;  ///< 0: the cluster of the mirror image serves both
 
-    __device__ explicit OrbitBlock(const OrbitCall<T>& call)
-        : c(call), cluster(call.parts), members(1), memory(reinterpret_cast<T*>(shared_memory())) {
-        const int64_t q = blockIdx.x / static_cast<unsigned>(call.parts);
-        const Mirror mirror = c.normal.mirror(q);
+    __device__ OrbitBlock(const OrbitCall<T>& call, bool backwards)
+        : c(call),
+          cluster(call.parts),
+          memory(reinterpret_cast<T*>(shared_memory() + ticket_bytes / sizeof(double))) {
+        int64_t q = c.tickets.take(cluster, reinterpret_cast<unsigned*>(shared_memory()));
+        bool found = false;
+#pragma unroll
+        for (int i = 0; i < 3; ++i) {
+            const int place = backwards ? 2 - i : i;
+            const int64_t orbits = c.axis[place].orbits();
+            if (orbits == 0) {
+                continue;
+            }
+            if (!found && q < orbits) {
+                axis = place;
+                step = steps;
+                found = true;
+            } else if (!found) {
+                q -= orbits;
+                before = orbits;
+            }
+            ++steps;
+        }
+        const Mirror mirror = own().normal.mirror(q);
         member[0] = member[1] = q;
         if (mirror.real_field && mirror.partner >= 0 && mirror.partner != q) {
             member[1] = mirror.partner;
             members = mirror.partner < q ? 0 : 2;
         }
     }
+    __device__ const OrbitAxis& own() const {
+        return c.axis[axis];
+    }
+    __device__ bool last() const {
+        return step == steps - 1;
+    }
+    /// Does the task, body(), once the step before is complete.
+    template <typename Body>
+    __device__ void run(const Body& body) const {
+        if (members > 0) {
+            if (step > 0) {
+                c.tickets.wait(step - 1, before);
+            }
+            body();
+        }
+        c.tickets.complete(cluster, step);
+    }
     __device__ EndCall ends(bool weighted, bool symmetric, int64_t slot, bool adds = false) const {
-        return {c.normal, c.phase, weighted, symmetric, adds, slot};
+        return {own().normal, own().phase, weighted, symmetric, adds, slot};
     }
     /// Calls body(q, b, i) for `count` numbers of every item, shared by the cluster.
     template <typename Body>
@@ -78,7 +139,7 @@ struct OrbitBlock {
     /// Calls body(q, k) for the modes of this block.
     template <typename Body>
     __device__ void own_modes(const Body& body) const {
-        const int64_t modes = c.normal.own.modes;
+        const int64_t modes = own().normal.own.modes;
         for (int64_t u = cluster.rank; u < members * modes; u += c.parts) {
             body(u < modes ? member[0] : member[1], u % modes);
         }
@@ -147,99 +208,118 @@ struct OrbitBlock {
     }
 };
 
+/// Where no other launch before clears them.
+__global__ void __launch_bounds__(warp_size, 1) clear_tickets_kernel(Tickets tickets) {
+    tickets.clear();
+}
+
+/// X' = X + shifts of an axis, or after the last one X' W.
 template <typename T>
-__global__ void __launch_bounds__(most_orbit_threads, 1) boundary_orbit_kernel(OrbitCall<T> c) {
-    const OrbitBlock<T> block(c);
-    if (block.members == 0) {
-        return;
-    }
-    const int64_t in = c.mix.in, seen = c.records.seen();
+__device__ void correct_orbit(const OrbitBlock<T>& block) {
+    const OrbitCall<T>& c = block.c;
+    const OrbitAxis& axis = block.own();
+    const Records& records = axis.records;
+    const int64_t in = c.mix.in, seen = records.seen();
+    const bool first = block.step == 0;
+    const Spectrum<T> input = first ? c.input : c.shifted;
     block.own_modes([&](int64_t q, int64_t k) {
-        const int64_t mode = c.normal.mode(k, q);
-        block.mix(mode, [&](int64_t b, int64_t i) { return c.input.at(mode, b, i); }, c.mixed);
+        const int64_t mode = axis.normal.mode(k, q);
+        block.mix(mode, [&](int64_t b, int64_t i) { return input.at(mode, b, i); }, c.mixed);
     });
     block.cluster.sync();
     block.share(c.mix.out, [&](int64_t q, int64_t b, int64_t o) {
-        evaluate_ends(block.ends(true, true, 2 * in), c.mixed, c.records, q, b, o);
+        evaluate_ends(block.ends(true, true, 2 * in), c.mixed, records, q, b, o);
     });
-    if (!c.first) {
+    if (!first) {
         block.share(in, [&](int64_t q, int64_t b, int64_t i) {
-            evaluate_ends(block.ends(true, true, 0, true), c.shift, c.records, q, b, i);
+            evaluate_ends(block.ends(true, true, 0, true), c.shift, records, q, b, i);
         });
     }
     block.cluster.sync();
     block.share(2 * in, [&](int64_t q, int64_t b, int64_t to) {
-        apply_gain<false>(c.gain, c.records, q, b, to);
+        apply_gain<false>(axis.gain, records, q, b, to);
     });
     block.cluster.sync();
     block.own_modes([&](int64_t q, int64_t k) {
-        const int64_t mode = c.normal.mode(k, q);
+        const int64_t mode = axis.normal.mode(k, q);
         const auto added = [&](const Spectrum<T>& base, int64_t b, int64_t i) {
-            return radiated(block.ends(false, false, seen), c.records, in, base, q, k, b, i);
+            return radiated(block.ends(false, false, seen), records, in, base, q, k, b, i);
         };
-        if (c.last) {
-            block.mix(mode, [&](int64_t b, int64_t i) { return added(c.input, b, i); }, c.mixed);
+        if (block.last()) {
+            block.mix(mode, [&](int64_t b, int64_t i) { return added(input, b, i); }, c.mixed);
             return;
         }
         block.items(in, [&](int64_t b, int64_t i) {
-            c.shifted.at(mode, b, i) = added(c.input, b, i);
-            c.shift.at(mode, b, i) = added(c.first ? Spectrum<T>{} : c.shift, b, i);
+            c.shifted.at(mode, b, i) = added(input, b, i);
+            c.shift.at(mode, b, i) = added(first ? Spectrum<T>{} : c.shift, b, i);
         });
     });
 }
+template <typename T>
+__global__ void __launch_bounds__(most_orbit_threads, 1) boundary_orbit_kernel(OrbitCall<T> c) {
+    const OrbitBlock<T> block(c, false);
+    block.run([&] { correct_orbit(block); });
+}
 
 template <typename T>
-__global__ void __launch_bounds__(most_orbit_threads, 1) boundary_orbit_adjoint_kernel(
-    OrbitCall<T> c
-) {
-    const OrbitBlock<T> block(c);
-    if (block.members == 0) {
-        return;
-    }
-    const int64_t in = c.mix.in, out = c.mix.out, moved = c.records.seen();
+__device__ void pull_orbit_back(const OrbitBlock<T>& block) {
+    const OrbitCall<T>& c = block.c;
+    const OrbitAxis& axis = block.own();
+    const Records& records = axis.records;
+    const int64_t in = c.mix.in, out = c.mix.out, moved = records.seen();
+    const bool first = block.step == 0;  // of the steps back: the last axis
     block.own_modes([&](int64_t q, int64_t k) {
-        const int64_t mode = c.normal.mode(k, q);
+        const int64_t mode = axis.normal.mode(k, q);
         if (c.left.data != nullptr) {
+            Spectrum<T> left = c.left, right = c.right;
+            left.slot = right.slot = block.step;
             block.items(in, [&](int64_t b, int64_t i) {
-                c.left.at(mode, b, i) = radiated(
-                    block.ends(false, false, moved), c.seen, in, Spectrum<T>{}, q, k, b, i
+                left.at(mode, b, i) = radiated(
+                    block.ends(false, false, moved), axis.seen, in, Spectrum<T>{}, q, k, b, i
                 );
             });
             block.items(out, [&](int64_t b, int64_t o) {
-                c.right.at(mode, b, o) = c.flow.at(mode, b, o);
+                right.at(mode, b, o) = c.flow.at(mode, b, o);
             });
         }
         block.pull(mode);
     });
     block.cluster.sync();
     block.share(in, [&](int64_t q, int64_t b, int64_t i) {
-        evaluate_ends(block.ends(false, false, moved), c.pulled, c.records, q, b, i);
-        if (!c.last) {  // later axes saw the shifts of this one in their end lines
-            evaluate_ends(block.ends(false, false, moved, true), c.back, c.records, q, b, i);
+        evaluate_ends(block.ends(false, false, moved), c.pulled, records, q, b, i);
+        if (!first) {  // later axes saw the shifts of this one in their end lines
+            evaluate_ends(block.ends(false, false, moved, true), c.back, records, q, b, i);
         }
     });
     block.cluster.sync();
     block.share(moved, [&](int64_t q, int64_t b, int64_t to) {
-        apply_gain<true>(c.gain, c.records, q, b, to);
+        apply_gain<true>(axis.gain, records, q, b, to);
     });
     block.cluster.sync();
     block.own_modes([&](int64_t q, int64_t k) {
-        const int64_t mode = c.normal.mode(k, q);
+        const int64_t mode = axis.normal.mode(k, q);
         block.items(out, [&](int64_t b, int64_t o) {
             Pair<T>& to = c.flow.at(mode, b, o);
-            to = radiated(block.ends(true, true, 2 * in), c.records, out, c.flow, q, k, b, o);
+            to = radiated(block.ends(true, true, 2 * in), records, out, c.flow, q, k, b, o);
         });
-        if (!c.first) {
+        if (!block.last()) {
             block.items(in, [&](int64_t b, int64_t i) {
-                const Spectrum<T> base = c.last ? Spectrum<T>{} : c.back;
+                const Spectrum<T> base = first ? Spectrum<T>{} : c.back;
                 c.back.at(mode, b, i) =
-                    radiated(block.ends(true, true, 0), c.records, in, base, q, k, b, i);
+                    radiated(block.ends(true, true, 0), records, in, base, q, k, b, i);
             });
         } else if (c.pulls) {
             __syncthreads();
             block.pull(mode);
         }
     });
+}
+template <typename T>
+__global__ void __launch_bounds__(most_orbit_threads, 1) boundary_orbit_adjoint_kernel(
+    OrbitCall<T> c
+) {
+    const OrbitBlock<T> block(c, true);
+    block.run([&] { pull_orbit_back(block); });
 }
 
 /// The gradient of the gains of one axis: sums over the batch of conj(seen) grad.

@@ -6,6 +6,7 @@
 #include "plane_ends.cuh"
 #include "queue.cuh"
 #include "spectral_mix.cuh"
+#include "tickets.cuh"
 
 namespace physcon::cuda {
 
@@ -49,6 +50,7 @@ struct Analysis {
     FaceRule<T> rule[3];
     T* face_gradient[3] = {nullptr, nullptr, nullptr};
     EndRecords records;  ///< written; whole planes only
+    Tickets tickets;     ///< cleared
 };
 template <typename T>
 Partial<T> analyse(const Analysis<T>& a, Queue& queue, Arena& arena);

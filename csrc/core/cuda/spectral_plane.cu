@@ -135,6 +135,7 @@ void analyse_planes(const Analysis<T>& a, Queue& queue) {
     c.in = a.values;
     c.storage = a.storage;
     c.spectrum_out = a.out;
+    c.tickets = a.tickets;
     for (int axis = 0; axis < 3; ++axis) {
         c.face_gradient[axis] = a.face_gradient[axis];
     }

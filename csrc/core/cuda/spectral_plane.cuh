@@ -20,6 +20,7 @@
 
 #include "plane_ends.cuh"
 #include "spectral_lines.cuh"
+#include "tickets.cuh"
 
 namespace physcon::cuda {
 
@@ -38,6 +39,7 @@ struct PlaneCall : PlaneEnds<T> {
     Storage storage = Storage::own;     ///< of `in` or `out`
     const Pair<T>* spectrum = nullptr;  ///< (M_0, M_1, M_2, rows)
     Pair<T>* spectrum_out = nullptr;
+    Tickets tickets = {};  ///< of a later launch, cleared by an analysis
 };
 
 /// One of the axes whose wavenumbers have signs. Its bases hold the points of one half only once.
@@ -189,6 +191,9 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
     const PlaneMemory<T> memory(c.grid, product_bytes<AnalysisCut, T>(across, arithmetic));
     const int64_t row = blockIdx.x, rows = c.grid.size[1], n = c.grid.size[2];
     const int64_t modes = c.grid.modes[2], lines = c.grid.modes[1] * modes;
+    if (row == 0) {
+        c.tickets.clear();
+    }
     const Fold fold(n);
     const auto put = [&](int64_t mode, const Pair<T>& value) {
         const T h = c.weights == nullptr ? T(1) : c.weights[mode % modes];
