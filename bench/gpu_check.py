@@ -33,6 +33,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,13 +58,13 @@ INTERRUPTED = "interrupted"
 # Seconds for everything, and per stage; what a stage leaves the later ones may use.
 WHOLE = 590
 LIMITS = {
-    "build": 110,
+    "build": 150,
     "quick": 35,
-    "tests": 70,
-    "composites": 45,
-    "checkers": 80,
-    "repeatability": 35,
-    "benchmark": 130,
+    "tests": 60,
+    "composites": 40,
+    "checkers": 65,
+    "repeatability": 30,
+    "benchmark": 125,
     "compiled": 40,
     "counters": 45,
 }
@@ -71,12 +72,15 @@ QUICK = ("build", "quick")
 # Stages without which nothing was proved; a tool that the machine refuses proves nothing wrong.
 NEEDED = ("build", "quick", "tests", "composites", "repeatability", "benchmark")
 KERNELS = {"PHYSCON_CUDA_KERNELS": "all"}
+# Of processes that run side by side, or should have no others beside them.
+FEW = {"OMP_NUM_THREADS": "4", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
 LINES_KEPT = 200  # of the output of a command in the result
 BYTES_KEPT = 1 << 20  # of the output of a command in the log
 IDLE = 45  # seconds without news from a process on the device, which then hangs
 REFUSED = re.compile(r"ERR_NVGPUCTRPERM|not supported|[Ff]ailed to initialize|LibraryNotLoaded")
 
 STARTED = time.monotonic()
+STOPPED = threading.Event()  # by a signal: what is known is still written and shown
 
 
 class Report:
@@ -118,19 +122,16 @@ class Report:
         """Run one stage, given its seconds; ``needed`` says whether it has what it needs."""
         print(f"==> {name}", flush=True)
         start = time.monotonic()
-        if not needed or name not in self.only:
+        if not needed or name not in self.only or STOPPED.is_set():
             reason = NO_DEVICE if not needed else NOT_ASKED
+            reason = INTERRUPTED if STOPPED.is_set() else reason
             result: dict[str, Any] = self.earlier.get(name, {"ok": None, "reason": reason})
         else:
             try:
                 result = run(self.limit(name))
-            except KeyboardInterrupt:
-                result = {"ok": False, "reason": INTERRUPTED}
             except Exception as error:  # the other stages still run
                 result = {"ok": False, "reason": f"{type(error).__name__}: {error}"}
             result["seconds"] = round(time.monotonic() - start, 1)
-        if result.get("reason") == INTERRUPTED:
-            self.only = ()
         result = {"name": name, "seconds": 0.0, **result}
         self.data["stages"].append(result)
         self.merge(result.pop("entries", []))
@@ -201,6 +202,8 @@ def command(
                 time.sleep(0.1)
                 if time.monotonic() - start > limit:
                     reason = f"cut off after {limit:.0f} s"
+                elif STOPPED.is_set():
+                    reason = INTERRUPTED
                 elif watched is not None and _idle(watched, start) > IDLE:
                     reason = f"no progress for {IDLE} s"
                 if reason:
@@ -326,6 +329,8 @@ def build(limit: float, capability: str) -> dict[str, Any]:
         limit - 20,
         *(sys.executable, "-m", "pip", "install", "--no-build-isolation", "--no-deps"),
         *("--no-index", "-v", f"-Cbuild-dir={BUILD}", "-Ccmake.define.PHYSCON_CUDA=ON"),
+        # Code of the CPU for the oldest and the newest processors: enough for references.
+        "-Ccmake.define.PHYSCON_COMPILER_HAS_avx2=0",
         f"-Ccmake.define.PHYSCON_CUDA_ARCHITECTURES={capability.replace('.', '')}-real",
         *(f"-Ccmake.define.CMAKE_CUDA_COMPILER={nvcc}", *destination()),
         environment=environment,
@@ -425,25 +430,22 @@ def inner(limit: float, what: str, *words: str) -> dict[str, Any]:
         called = (sys.executable, "-m", "bench.gpu_check", "--run", what, "--part", str(part))
         while True:
             before = part.stat().st_size
-            try:
-                result = command(
-                    max(1.0, end - time.monotonic()),
-                    *(*called, *words),
-                    environment=KERNELS | {"TORCHINDUCTOR_COMPILE_THREADS": "1"},
-                    watched=part,
-                )
-            except KeyboardInterrupt:
-                result = {"ok": False, "reason": INTERRUPTED, "log": ""}
+            result = command(
+                max(1.0, end - time.monotonic()),
+                *(*called, *words),
+                environment=KERNELS | FEW,
+                watched=part,
+            )
             attempts += 1
             log.append(result.pop("log"))
-            stuck = part.stat().st_size == before or result.get("reason") == INTERRUPTED
-            if result["ok"] or stuck or end - time.monotonic() < 5:
+            stuck = part.stat().st_size == before
+            if result["ok"] or stuck or STOPPED.is_set() or end - time.monotonic() < 5:
                 break
-        lines = [json.loads(line) for line in part.read_text().splitlines()]
-    for line in lines:
+        journal = gpu_device.Journal(part)
+    for line in journal.lines:
         result |= {k: v for k, v in line.items() if k in ("ceilings", "clocks_under_load")}
     result |= {"log": "\n".join(log), "processes": attempts}
-    result["entries"] = [line["entry"] for line in lines if "entry" in line]
+    result["entries"] = journal.entries(result.get("reason", ""))
     wrong = [f"{e['op']} {tuple(e['shape'])}" for e in result["entries"] if e["ok"] is False]
     if result["ok"] and (wrong or not result["entries"]):
         result |= {"ok": False, "reason": f"failed: {', '.join(wrong) or 'nothing ran'}"}
@@ -578,7 +580,8 @@ def main() -> int:
     if options.run:
         on_the_device(options)
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is known is still written
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: STOPPED.set())
     found = facts(options.revision)
     device = found["device"]
     here = device is not None

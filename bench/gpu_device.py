@@ -9,6 +9,7 @@ is used.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import re
@@ -43,8 +44,10 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        text = path.read_text() if path.exists() else ""
-        self.lines: list[dict[str, Any]] = [json.loads(line) for line in text.splitlines()]
+        self.lines: list[dict[str, Any]] = []
+        for line in path.read_text().splitlines() if path.exists() else ():
+            with contextlib.suppress(json.JSONDecodeError):  # cut off while it was written
+                self.lines.append(json.loads(line))
 
     def write(self, **line: Any) -> None:
         self.lines.append(line)
@@ -65,16 +68,24 @@ class Journal:
             if row in died:
                 self.end(**label(item), ok=False, reason="the process died here")
                 continue
-            self.write(begin=row)
+            self.write(begin=row, what=label(item))
             yield item
 
-    def _died(self) -> set[int]:
-        """Rows that were begun and neither ended nor left on purpose."""
-        found = set()
+    def _died(self) -> dict[int, dict[str, Any]]:
+        """Rows that were begun and neither ended nor left on purpose, and what they were."""
+        found: dict[int, dict[str, Any]] = {}
         for line in self.lines:
-            found |= {line["begin"]} if "begin" in line else set()
-            found -= {line.get("end"), line.get("again")}
+            if "begin" in line:
+                found[line["begin"]] = line["what"]
+            for left in ("end", "again"):
+                found.pop(line.get(left, -1), None)
         return found
+
+    def entries(self, reason: str) -> list[dict[str, Any]]:
+        """All results; what has none failed for this reason."""
+        found = [line["entry"] for line in self.lines if "entry" in line]
+        lost = {"ok": False, "reason": reason}
+        return found + [{"row": row, **what, **lost} for row, what in self._died().items()]
 
     def end(self, **entry: Any) -> None:
         """The item that was handed out last is done."""
@@ -291,8 +302,16 @@ def capture(run: Callable[[], T]) -> tuple[Any, T]:
     gc.collect()
     torch.cuda.synchronize()
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream), torch.cuda.graph(graph, stream=stream):
-        found = run()
+    refused: Exception | None = None
+    try:
+        with torch.cuda.stream(stream), torch.cuda.graph(graph, stream=stream):
+            try:
+                found = run()
+            except Exception as error:
+                refused = error
+                raise
+    except Exception as error:  # that the capture ended says less than why
+        raise refused or error from None
     torch.cuda.current_stream().wait_stream(stream)
     return graph, found
 

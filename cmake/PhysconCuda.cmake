@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Decides whether CUDA kernels are built. Sets PHYSCON_CUDA_SOURCES: C++ files for the core, the
-# stub among them when there are no kernels; physcon_add_cuda() adds the kernels themselves.
+# stub among them when there are no kernels; physcon_add_cuda_objects() and physcon_link_cuda() add
+# the kernels themselves.
 
 include(CheckLanguage)
 
@@ -38,8 +39,8 @@ if(NOT PHYSCON_WITH_CUDA)
     )
 endif()
 
-# Compiles the kernels into the core.
-function(physcon_add_cuda)
+# Compiles the kernels.
+function(physcon_add_cuda_objects)
     if(NOT PHYSCON_WITH_CUDA)
         return()
     endif()
@@ -71,6 +72,13 @@ function(physcon_add_cuda)
     target_include_directories(
         physcon_cuda_objects PRIVATE "${PROJECT_SOURCE_DIR}/csrc" "${PROJECT_SOURCE_DIR}/csrc/core"
     )
+endfunction()
+
+# Makes them a part of the core.
+function(physcon_link_cuda)
+    if(NOT PHYSCON_WITH_CUDA)
+        return()
+    endif()
     target_sources(physcon_core PRIVATE $<TARGET_OBJECTS:physcon_cuda_objects>)
     # The run time is part of the binary: it loads where no CUDA is installed.
     target_link_libraries(physcon_core PRIVATE CUDA::cudart_static)

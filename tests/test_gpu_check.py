@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -66,17 +67,22 @@ def test_a_stage_has_the_time_that_the_later_ones_do_not_need(
     assert report.limit("tests") == 1.0
 
 
-def test_an_interruption_ends_the_stages_and_keeps_what_is_known(tmp_path: Path) -> None:
+def test_an_interruption_ends_the_stages_and_keeps_what_is_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gpu_check, "STOPPED", threading.Event())
     report = gpu_check.Report(tmp_path / "result.json")
 
     def stopped(_: float) -> dict[str, Any]:
-        raise KeyboardInterrupt
+        gpu_check.STOPPED.set()
+        return gpu_check.command(50, "sh", "-c", "echo begun; sleep 60")
 
     report.stage("build", lambda _: {"ok": True}, needed=True)
     report.stage("quick", stopped, needed=True)
     report.stage("tests", lambda _: {"ok": True}, needed=True)
     written = json.loads(report.path.read_text())["stages"]
     assert [s["ok"] for s in written] == [True, False, None]
+    assert written[1]["reason"] == written[2]["reason"] == gpu_check.INTERRUPTED
 
 
 def test_stages_can_be_run_again_alone(tmp_path: Path) -> None:
@@ -148,6 +154,8 @@ for piece in journal.work(range(5), lambda piece: {"op": str(piece), "shape": []
     refused = journal.refused(journal.row)
     if piece == 1:
         os.abort()
+    if piece == 4:
+        raise SystemExit(0)
     if piece == 3 and not refused:
         journal.write(again=3, why=[["graph", "no capture"]])
         raise SystemExit(gpu_device.UNSOUND)
@@ -166,7 +174,10 @@ def test_a_process_that_dies_is_followed_by_one_that_goes_on_behind_it(
     monkeypatch.setattr(gpu_check, "command", command)
     found = gpu_check.inner(60, "benchmark")
     assert found["processes"] == 3 and found["ok"] is False and "1 ()" in found["reason"]
-    assert [(e["row"], e["ok"]) for e in found["entries"]] == [(row, row != 1) for row in range(5)]
+    assert "4 ()" in found["reason"]  # begun and not ended
+    assert [(e["row"], e["ok"]) for e in found["entries"]] == [
+        (row, row not in (1, 4)) for row in range(5)
+    ]
     assert found["entries"][3]["refused"] == {"graph": "no capture"}
 
 
@@ -385,14 +396,14 @@ def test_the_next_process_leaves_out_what_spoiled_the_one_before(
     ways = [gpu_device.Contender("a", lambda _: clock.append("a"), False)]
     ways += [gpu_device.Contender("b", fails, False), gpu_device.Contender("c", print, False)]
     journal = gpu_device.Journal(tmp_path / "part")
-    next(journal.work([0], dict))
+    next(journal.work([0], lambda _: {}))
     monkeypatch.setattr(gpu_device, "sound", lambda: False)
     with pytest.raises(SystemExit) as ended:
         gpu_device._measured(journal, ways, [(1,)])
     assert ended.value.code == gpu_device.UNSOUND
     monkeypatch.setattr(gpu_device, "sound", lambda: True)
     journal = gpu_device.Journal(tmp_path / "part")
-    assert next(journal.work([0], dict)) == 0
+    assert next(journal.work([0], lambda _: {})) == 0
     found = gpu_device._measured(journal, ways, [(1,)])
     assert found["b"] == "ValueError: no capture" and found["a"]["median"] == 1e3
 
