@@ -181,6 +181,17 @@ def test_no_two_threads_race(threads: Path, op: Op) -> None:
     check(threads, calls)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_few_rows_stay_in_registers(fibers: Path, dtype: torch.dtype) -> None:
+    """Long items that warps take because there are many, and blocks of items of up to 16 rows."""
+    op = next(op for op in OPS if op.name == "condition_diagonal")
+    calls = []
+    sizes = (((16,), 257, 1), ((17,), 300, 4), ((16,), 129, 8), ((2,), 290, 8), ((2,), 67, 16))
+    for i, (batch, n, r) in enumerate(sizes):
+        calls += problems(op, dtype, batch, n, r, shared=i % 2 == 0, noise=op.noises[-1 - i % 2])
+    check(fibers, calls)
+
+
 def test_every_lane_of_a_warp_sees_the_same_compensated_sum() -> None:
     """Lanes decide by such a sum whether to go on: the others would wait for one that did not."""
     program = simt.build("fibers", driver="sums_driver.cpp", kernels="grid.cu")

@@ -45,11 +45,11 @@ def dry() -> Launches:
 
 def test_launches_cover_every_item_beyond_2_to_the_31() -> None:
     found = dry()
-    eighth = MANY // 8  # a warp per item, eight in a block
+    fourth, eighth = MANY // 4, MANY // 8  # a warp per item, so many in a block
     expected = {
-        "diagonal": [eighth, MANY],
-        "cross": [eighth],
-        "dense": [MANY, eighth, MANY],
+        "diagonal": [fourth, MANY],
+        "cross": [fourth],
+        "dense": [MANY, fourth, MANY],
         "diagonal_block": [MANY, 25 * MANY],
         "dense_wide": [3 * (1 << 22) // 128 * 3, 264, 264, 3 * (1 << 16) ** 2],
         "diagonal_long": [256, 256],

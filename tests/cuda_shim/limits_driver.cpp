@@ -198,7 +198,7 @@ int main() {
     conditioning("diagonal", Prior::diagonal, many, 1, 1);
     conditioning("cross", Prior::cross, many, 1, 1);
     conditioning("dense", Prior::dense, many, 1, 1);
-    conditioning("diagonal_block", Prior::diagonal, many, 300, 5);
+    conditioning("diagonal_block", Prior::diagonal, many, 300, 9);
     conditioning("dense_wide", Prior::dense, 3, int64_t{1} << 22, 33);
     conditioning("diagonal_long", Prior::diagonal, 1, many, 2);
     adjoint("adjoint", many, 1, 1, false);

@@ -45,6 +45,10 @@ __host__ __device__ constexpr int backward_doubles(int rank, int threads, bool i
     return product_memory(rank + 1, rank + 1, threads) + AdjointSystem::vector_doubles(rank) +
            (in_shared ? AdjointSystem::matrix_doubles(rank) : 0);
 }
+/// Blocks of 256 threads that a multiprocessor is to hold: what a thread keeps in registers allows.
+constexpr int adjoint_blocks(int tiles, bool diagonal, std::size_t bytes) {
+    return tiles == 1 && diagonal && bytes < sizeof(double) ? 2 : 1;
+}
 /// Sums of one item: C diag(q) C' with C p in the last row, then Vb C'.
 __host__ __device__ constexpr int backward_sums(int rank) {
     return (rank + 1) * (rank + 1) + rank * rank;
@@ -276,7 +280,7 @@ __global__ void __launch_bounds__(256, 1) adjoint_partial_kernel(
 
 /// Everything else. Grid: slots times splits; a slot takes the items slot, slot + slots, ...
 template <typename T, bool diagonal, int tiles, typename Team>
-__global__ void __launch_bounds__(256, 1) adjoint_kernel(
+__global__ void __launch_bounds__(256, adjoint_blocks(tiles, diagonal, sizeof(T))) adjoint_kernel(
     ConditionBackwardArgs<T> a,
     int splits,
     int64_t slots,

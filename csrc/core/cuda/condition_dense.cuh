@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(dense_threads, 1) condition_dense_cross_kernel
 /// One tile of S - V' V, with the variances on the diagonal; S is diagonal when none is given.
 /// Entry and mirrored entry add the same products in the same order: exactly symmetric.
 template <typename T>
-__global__ void __launch_bounds__(downdate_threads, 1) condition_downdate_kernel(
+__global__ void __launch_bounds__(downdate_threads, 2) condition_downdate_kernel(
     ConditionArgs<T> a, int64_t side
 ) {
     double *left = shared_memory(), *right = left + downdate_run * downdate_side;
@@ -94,7 +94,8 @@ __global__ void __launch_bounds__(downdate_threads, 1) condition_downdate_kernel
             right[e] = k < a.rank && j < n ? static_cast<double>(v[k * n + j]) : 0.0;
         }
         __syncthreads();
-        for (int k = 0; k < downdate_run; ++k) {
+        const int run = static_cast<int>(smaller<int64_t>(downdate_run, a.rank - k0));
+        for (int k = 0; k < run; ++k) {
 #pragma unroll
             for (int i = 0; i < downdate_part; ++i) {
 #pragma unroll

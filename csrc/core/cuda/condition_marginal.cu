@@ -8,19 +8,25 @@ namespace physcon::cuda {
 // Beyond this rank the matrices of an item live in L2: they leave no room for a second block, or,
 // on devices of 99 KB a block, for the first.
 constexpr int64_t shared_rank = 48;
+constexpr int some_rows = 16;  // whose entries at a point a thread of a block keeps in registers
 
 template <typename T>
 Plan marginal_plan(const ConditionArgs<T>& a, int multiprocessors) {
     Plan plan;
-    plan.warps = fits_warp(a.n, a.rank);
+    const bool diagonal = a.cross.data == nullptr && a.covariance.data == nullptr;
+    plan.warps =
+        diagonal ? warp_sums(a.batch, a.n, a.rank, multiprocessors) : fits_warp(a.n, a.rank);
     plan.in_shared = a.rank <= shared_rank;
-    plan.splits = split_count(a.batch, a.n, multiprocessors);
+    plan.splits = plan.warps ? 1 : split_count(a.batch, a.n, multiprocessors);
+    if (plan.warps) {
+        plan.threads = 128;  // the last items are spread more evenly
+    }
     return plan;
 }
 
 namespace {
 
-template <typename T, bool diagonal, int tiles, typename Team>
+template <typename T, bool diagonal, int tiles, typename Team, int rows = 0>
 cudaError_t run(
     const ConditionArgs<T>& a,
     const Plan& plan,
@@ -49,10 +55,11 @@ cudaError_t run(
             return error;
         }
     }
+    constexpr bool tiled = !(Team::is_warp && rows > 0);
     const std::size_t shared =
-        sizeof(double) * teams * forward_doubles(r, team_threads, matrices == nullptr);
+        sizeof(double) * teams * forward_doubles(r, team_threads, matrices == nullptr, tiled);
     return launch(
-        condition_marginal_kernel<T, diagonal, tiles, Team>,
+        condition_marginal_kernel<T, diagonal, tiles, Team, rows>,
         (a.batch * plan.splits + teams - 1) / teams,
         plan.threads,
         shared,
@@ -63,6 +70,10 @@ cudaError_t run(
         static_cast<const double*>(partial),
         finished
     );
+}
+
+const char* failure(cudaError_t error) {
+    return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
 }
 
 }  // namespace
@@ -82,25 +93,31 @@ const char* condition_marginal(
     if (plan.in_shared) {
         matrices = nullptr;
     }
-    const bool diagonal = a.cross.data == nullptr;
-    const bool small = product_tiles(r + 1, r + 1, diagonal) <= (plan.warps ? 32 : plan.threads);
     const auto on = static_cast<cudaStream_t>(stream);
     const auto call = [&](auto run_kernel) {
         return run_kernel(a, plan, on, matrices, partial, finished);
     };
-    cudaError_t error;
-    if constexpr (is_stored<T>) {  // diagonal priors only
-        error = plan.warps ? call(run<T, true, 1, WarpTeam>)
-                : small    ? call(run<T, true, 1, BlockTeam>)
-                           : call(run<T, true, 3, BlockTeam>);
-    } else if (plan.warps) {
-        error = diagonal ? call(run<T, true, 1, WarpTeam>) : call(run<T, false, 1, WarpTeam>);
-    } else if (small) {
-        error = diagonal ? call(run<T, true, 1, BlockTeam>) : call(run<T, false, 1, BlockTeam>);
-    } else {
-        error = diagonal ? call(run<T, true, 3, BlockTeam>) : call(run<T, false, 5, BlockTeam>);
+    if constexpr (!is_stored<T>) {  // which have diagonal priors only
+        if (a.cross.data != nullptr) {
+            const bool small = product_tiles(r + 1, r + 1, false) <= plan.threads;
+            return failure(
+                plan.warps ? call(run<T, false, 1, WarpTeam>)
+                : small    ? call(run<T, false, 1, BlockTeam>)
+                           : call(run<T, false, 5, BlockTeam>)
+            );
+        }
     }
-    return error == cudaSuccess ? nullptr : cudaGetErrorString(error);
+    if (plan.warps) {
+        return failure(
+            r == 1 ? call(run<T, true, 1, WarpTeam, 1>) : call(run<T, true, 1, WarpTeam, few_rows>)
+        );
+    }
+    const bool small = product_tiles(r + 1, r + 1, true) <= plan.threads;
+    return failure(
+        r <= some_rows ? call(run<T, true, 1, BlockTeam, some_rows>)
+        : small        ? call(run<T, true, 1, BlockTeam>)
+                       : call(run<T, true, 3, BlockTeam>)
+    );
 }
 
 #define PHYSCON_INSTANTIATE(T)                                 \

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Forward conditioning for diagonal and cross priors: mean, variance and factor.
 //
-// Per item, by one team: (1) A and G m over tiles of points, (2) rank-sized algebra, (3) one point
-// per thread: mean, variance, factor, (4) the few variances that cancel, by the whole team, and
-// (5) for double data or nearly dependent rows passes that correct alpha until G m' + R alpha = b
-// to rounding. Few items: (1) by many blocks into partial sums, then (2) to (5) by many blocks, of
-// which the last one to finish runs (5).
+// Per item, by one team: (1) A and G m over tiles of points, or by a warp in registers where rows
+// are few, (2) rank-sized algebra, (3) mean, variance and factor point by point, (4) the few
+// variances that cancel, by the whole team, and (5) for double data or nearly dependent rows passes
+// that correct alpha until G m' + R alpha = b to rounding. Few items: (1) by many blocks into
+// partial sums, then (2) to (5) by many blocks, of which the last one to finish runs (5).
 #pragma once
 
+#include "condition_marginal.hpp"
 #include "rank_system.cuh"
 
 namespace physcon::cuda {
@@ -27,10 +28,12 @@ struct Plan {
 __host__ __device__ constexpr int repair_capacity(int rank) {
     return rank + rank / 8 + 8;
 }
-/// Doubles of shared memory per team.
-__host__ __device__ constexpr int forward_doubles(int rank, int threads, bool in_shared) {
-    return product_memory(rank + 1, rank + 1, threads) + RankSystem::vector_doubles(rank) +
-           repair_capacity(rank) + 2 + warp_size +
+/// Doubles of shared memory per team; `tiled` where the sums go over tiles of points.
+__host__ __device__ constexpr int forward_doubles(
+    int rank, int threads, bool in_shared, bool tiled
+) {
+    return (tiled ? product_memory(rank + 1, rank + 1, threads) : 0) +
+           RankSystem::vector_doubles(rank) + repair_capacity(rank) + 2 + warp_size +
            (in_shared ? RankSystem::matrix_doubles(rank) : 0);
 }
 
@@ -68,6 +71,70 @@ __device__ void sum_rows(
         },
         out
     );
+}
+
+/// The same of a whole item with a diagonal prior, by a warp: a lane sums the products of its
+/// points in registers, for at most `rows` rows. Each row waits for memory once for four points.
+template <typename T, int rows>
+__device__ void sum_few_rows(
+    const WarpTeam& team, const ConditionArgs<T>& a, int64_t b, double* out
+) {
+    constexpr int ahead = 4, products = rows * (rows + 1) / 2;
+    const int r = static_cast<int>(a.rank);
+    const int64_t n = a.n;
+    const T *g = a.rows.item(b), *m = a.mean.item(b), *v = a.variance.item(b);
+    double gram[products] = {}, means[rows] = {};
+    for (int64_t start = team.rank(); start < n; start += ahead * warp_size) {
+        double prior[ahead], mean[ahead];
+#pragma unroll
+        for (int i = 0; i < ahead; ++i) {
+            const int64_t p = start + i * warp_size, at = smaller(p, n - 1);
+            prior[i] = p < n ? static_cast<double>(v[at]) : 0.0;
+            mean[i] = p < n ? static_cast<double>(m[at]) : 0.0;
+        }
+#pragma unroll
+        for (int i = 0; i < ahead; ++i) {
+            const int64_t at = smaller(start + i * warp_size, n - 1);
+            double x[rows];
+#pragma unroll
+            for (int k = 0; k < rows; ++k) {
+                x[k] = k < r ? static_cast<double>(g[k * n + at]) : 0.0;
+            }
+#pragma unroll
+            for (int k = 0; k < rows; ++k) {
+                const double weighted = x[k] * prior[i];
+                means[k] += x[k] * mean[i];
+#pragma unroll
+                for (int j = 0; j <= k; ++j) {
+                    gram[k * (k + 1) / 2 + j] += weighted * x[j];
+                }
+            }
+        }
+    }
+    const bool writes = team.rank() == 0;
+#pragma unroll
+    for (int k = 0; k < rows; ++k) {
+        if (k >= r) {
+            break;
+        }
+        const double of_mean = warp_sum(means[k]);
+        if (writes) {
+            out[k * (r + 1) + r] = of_mean;
+        }
+#pragma unroll
+        for (int j = 0; j <= k; ++j) {
+            const double total = warp_sum(gram[k * (k + 1) / 2 + j]);
+            if (writes) {
+                out[k * (r + 1) + j] = out[j * (r + 1) + k] = total;
+            }
+        }
+    }
+    team.sync();
+}
+
+/// Blocks of 256 threads that a multiprocessor is to hold: what a thread keeps in registers allows.
+constexpr int marginal_blocks(int tiles, bool is_warp, int rows) {
+    return tiles > 1 || (is_warp && rows > 4) ? 1 : 2;
 }
 
 template <typename T, bool diagonal, typename Team>
@@ -207,49 +274,99 @@ struct Forward {
         }
     }
 
-    /// Mean, variance and factor of the points [begin, end); lists the variances that cancel.
+    /// Mean, variance and factor of the points [begin, end); lists the variances that cancel. With
+    /// a bound `rows` on the rank all that a thread reads of its points is under way at once, and
+    /// where rows are fewest two points share what it reads of W.
+    template <int rows>
     __device__ void apply(int64_t begin, int64_t end, int64_t* list, int* listed) const {
-        for (int64_t p = begin + team.rank(); p < end; p += team.size()) {
-            const auto prior = static_cast<double>(v[p]);
-            double shift = 0, squares = 0;
-            for (int first = 0; first < r; first += row_group) {
-                double row[row_group] = {};
-                const int stop = smaller(first + row_group, r);
-                const bool last = stop == r;
-                for (int j = 0; j < stop; ++j) {
-                    const auto x = static_cast<double>(source[j * n + p]);
+        constexpr int group = rows == 1 ? 1 : row_group;
+        constexpr int points = 0 < rows && rows <= few_rows ? 2 : 1;
+        for (int64_t p = begin + team.rank(); p < end; p += points * team.size()) {
+            int64_t at[points];
+            double prior[points], mean[points], x[points][larger(rows, 1)];
+            double shift[points] = {}, squares[points] = {};
 #pragma unroll
-                    for (int i = 0; i < row_group; ++i) {
-                        row[i] += s.inverse[(first + i) * r + j] * x;
+            for (int i = 0; i < points; ++i) {
+                at[i] = smaller(p + i * team.size(), end - 1);
+                prior[i] = static_cast<double>(v[at[i]]);
+                mean[i] = static_cast<double>(m[at[i]]);
+#pragma unroll
+                for (int j = 0; j < rows; ++j) {
+                    x[i][j] = j < r ? static_cast<double>(source[j * n + at[i]]) : 0.0;
+                }
+            }
+            for (int first = 0; first < r; first += group) {
+                double row[points][group] = {};
+                const int stop = smaller(first + group, r);
+                const bool last = stop == r;
+                const auto add = [&](int i, int j, double value) {
+#pragma unroll
+                    for (int k = 0; k < group; ++k) {
+                        row[i][k] += s.inverse[(first + k) * r + j] * value;
                     }
                     if (last) {
-                        shift += s.alpha[j] * x;
+                        shift[i] += s.alpha[j] * value;
+                    }
+                };
+                if constexpr (rows > 0) {
+#pragma unroll
+                    for (int j = 0; j < rows; ++j) {
+                        if (j < stop) {
+#pragma unroll
+                            for (int i = 0; i < points; ++i) {
+                                add(i, j, x[i][j]);
+                            }
+                        }
+                    }
+                } else {
+                    for (int j = 0; j < stop; ++j) {
+                        add(0, j, static_cast<double>(source[j * n + p]));
                     }
                 }
 #pragma unroll
-                for (int i = 0; i < row_group; ++i) {
-                    squares += row[i] * row[i];
-                    if (a.factor_out != nullptr && first + i < r) {
-                        a.factor_out[(b * r + first + i) * n + p] =
-                            static_cast<T>(diagonal ? row[i] * prior : row[i]);
+                for (int i = 0; i < points; ++i) {
+#pragma unroll
+                    for (int k = 0; k < group; ++k) {
+                        squares[i] += row[i][k] * row[i][k];
+                        if (a.factor_out != nullptr && first + k < r && p + i * team.size() < end) {
+                            a.factor_out[(b * r + first + k) * n + at[i]] =
+                                static_cast<T>(diagonal ? row[i][k] * prior[i] : row[i][k]);
+                        }
                     }
                 }
             }
-            a.mean_out[b * n + p] =
-                static_cast<T>(static_cast<double>(m[p]) + (diagonal ? prior * shift : shift));
-            double left = diagonal ? prior * (1 - prior * squares) : prior - squares;
-            if (left < (1 - joseph_leverage) * prior) {
-                if (diagonal) {
-                    const int at = atomicAdd(listed, 1);  // the order of the list changes nothing
-                    if (at < repair_capacity(r)) {
-                        list[at] = p;
-                    }
-                } else {
-                    left = larger(left, 0.0);  // no square root of the prior is known
+#pragma unroll
+            for (int i = 0; i < points; ++i) {
+                if (p + i * team.size() < end) {
+                    finish(at[i], prior[i], mean[i], shift[i], squares[i], list, listed);
                 }
             }
-            a.variance_out[b * n + p] = static_cast<T>(left);
         }
+    }
+
+    /// Mean and variance of a point, which is listed where its variance cancels.
+    __device__ void finish(
+        int64_t p,
+        double prior,
+        double mean,
+        double shift,
+        double squares,
+        int64_t* list,
+        int* listed
+    ) const {
+        a.mean_out[b * n + p] = static_cast<T>(mean + (diagonal ? prior * shift : shift));
+        double left = diagonal ? prior * (1 - prior * squares) : prior - squares;
+        if (left < (1 - joseph_leverage) * prior) {
+            if (diagonal) {
+                const int at = atomicAdd(listed, 1);  // the order of the list changes nothing
+                if (at < repair_capacity(r)) {
+                    list[at] = p;
+                }
+            } else {
+                left = larger(left, 0.0);  // no square root of the prior is known
+            }
+        }
+        a.variance_out[b * n + p] = static_cast<T>(left);
     }
 
     /// (e - G' K)' S (e - G' K) + K' R K for the listed points: no cancellation.
@@ -392,9 +509,11 @@ __global__ void __launch_bounds__(256, 1) condition_partial_kernel(
     sum_rows<T, diagonal, tiles>(team, a, b, begin, end, shared_memory(), out);
 }
 
-/// Everything else; with `splits` > 1 from the partial sums, otherwise all in one launch.
-template <typename T, bool diagonal, int tiles, typename Team>
-__global__ void __launch_bounds__(256, 1) condition_marginal_kernel(
+/// Everything else; with `splits` > 1 from the partial sums, otherwise all in one launch. `rows`: a
+/// bound on the rank where rows are few, or 0.
+template <typename T, bool diagonal, int tiles, typename Team, int rows>
+__global__ void
+__launch_bounds__(256, marginal_blocks(tiles, Team::is_warp, rows)) condition_marginal_kernel(
     ConditionArgs<T> a,
     int splits,
     double* matrices,  // null: in shared memory
@@ -411,9 +530,11 @@ __global__ void __launch_bounds__(256, 1) condition_marginal_kernel(
     if (b >= a.batch) {
         return;  // a whole warp: teams share no barrier
     }
-    double* memory = shared_memory() + mine * forward_doubles(r, team_threads, matrices == nullptr);
+    constexpr bool tiled = !(Team::is_warp && rows > 0);
+    double* memory =
+        shared_memory() + mine * forward_doubles(r, team_threads, matrices == nullptr, tiled);
     double* tile = memory;
-    memory += product_memory(r + 1, r + 1, team_threads);
+    memory += tiled ? product_memory(r + 1, r + 1, team_threads) : 0;
     double* vectors = memory;
     memory += RankSystem::vector_doubles(r);
     int64_t* list = reinterpret_cast<int64_t*>(memory);
@@ -432,7 +553,9 @@ __global__ void __launch_bounds__(256, 1) condition_marginal_kernel(
         listed[0] = 0;
     }
     const int size = r + 1;
-    if (splits == 1) {
+    if constexpr (!tiled) {
+        sum_few_rows<T, rows>(team, a, b, system.sums);
+    } else if (splits == 1) {
         sum_rows<T, diagonal, tiles>(team, a, b, 0, a.n, tile, system.sums);
     } else {
         for (int e = team.rank(); e < size * size; e += team.size()) {
@@ -448,7 +571,7 @@ __global__ void __launch_bounds__(256, 1) condition_marginal_kernel(
     const bool item_finite = item.solve(split == 0, wide);
     const int64_t begin = a.n * split / splits, end = a.n * (split + 1) / splits;
     if (item_finite) {
-        item.apply(begin, end, list, listed);
+        item.template apply<rows>(begin, end, list, listed);
         team.sync();
         item.repair(list, smaller(listed[0], repair_capacity(r)));
     } else {

@@ -19,14 +19,26 @@ inline bool fits_warp(std::int64_t n, std::int64_t rank) {
     return n <= warp_points && rank <= warp_rank;
 }
 
+/// Rows whose sums a lane keeps in registers.
+constexpr std::int64_t few_rows = 8;
+/// Whether a warp takes an item of a diagonal prior: its points are few, or many items hide how
+/// long it waits for each of them.
+inline bool warp_sums(
+    std::int64_t items, std::int64_t n, std::int64_t rank, std::int64_t multiprocessors
+) {
+    constexpr std::int64_t short_item = 256, long_item = 2048, waiting = 4;
+    const bool many = items >= waiting * multiprocessors;
+    return rank <= few_rows && n <= (many ? long_item : short_item);
+}
+
 /// Blocks per unit of work (an item, or a slot of items) of n points: one where the units fill the
-/// device, else as many as twice fill it, each with enough points.
+/// device, else as many as it holds at once, two to a multiprocessor, each with enough points.
 inline int split_count(std::int64_t units, std::int64_t n, int multiprocessors) {
     constexpr std::int64_t split_points = 1024, most_splits = 256;
     if (units >= multiprocessors || units == 0) {
         return 1;
     }
-    const std::int64_t wanted = (2 * std::int64_t{multiprocessors} + units - 1) / units;
+    const std::int64_t wanted = 2 * std::int64_t{multiprocessors} / units;
     const std::int64_t most = std::clamp<std::int64_t>(n / split_points, 1, most_splits);
     return static_cast<int>(std::min(wanted, most));
 }

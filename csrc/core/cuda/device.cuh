@@ -145,9 +145,7 @@ struct BlockTeam {
     }
 };
 
-constexpr int tile_points = 32;              // points of a tile in shared memory
-constexpr int tile_pitch = tile_points + 1;  // no two rows of a column in one bank
-constexpr int tile_side = 4;                 // a thread holds 4 x 4 products
+constexpr int tile_side = 4;  // a thread holds 4 x 4 products
 constexpr int tile_entries = tile_side * tile_side;
 
 __host__ __device__ constexpr int tile_count(int rows) {
@@ -157,10 +155,23 @@ __host__ __device__ constexpr int product_tiles(int left_rows, int right_rows, b
     const int rows = tile_count(left_rows), columns = tile_count(right_rows);
     return lower ? rows * (rows + 1) / 2 : rows * columns;
 }
+/// Doubles of a row of `points` in shared memory: no two rows of a column are in one bank.
+__host__ __device__ constexpr int tile_pitch(int points) {
+    return points + 1;
+}
+/// Binary logarithm of the points of a tile in shared memory, 32 to 128: few rows take more where
+/// the threads leave room, for each tile waits for memory once.
+__host__ __device__ constexpr int tile_bits(int rows, int threads) {
+    int bits = 5;
+    while (bits < 7 && rows * tile_pitch(2 << bits) <= threads * tile_entries) {
+        ++bits;
+    }
+    return bits;
+}
 /// Doubles of shared memory that products() needs.
 __host__ __device__ constexpr int product_memory(int left_rows, int right_rows, int threads) {
     const int rows = (tile_count(left_rows) + tile_count(right_rows)) * tile_side;
-    return larger(rows * tile_pitch, threads * tile_entries);
+    return larger(rows * tile_pitch(1 << tile_bits(rows, threads)), threads * tile_entries);
 }
 
 /// out (left_rows, right_rows) <- sum over the points [begin, end) of left_i right_j, in double
@@ -181,17 +192,19 @@ __device__ void products(
 ) {
     const int padded_left = tile_count(left_rows) * tile_side;
     const int padded_right = tile_count(right_rows) * tile_side;
-    double *left = memory, *right = memory + padded_left * tile_pitch;
+    const int bits = tile_bits(padded_left + padded_right, team.size()), points = 1 << bits;
+    const int pitch = tile_pitch(points), filled = larger(padded_left, padded_right);
+    double *left = memory, *right = memory + padded_left * pitch;
     const int count = product_tiles(left_rows, right_rows, lower);
     // Threads left over share the points of a tile.
-    const int groups = smaller(tile_points, larger(1, team.size() / count));
+    const int groups = smaller(points, larger(1, team.size() / count));
     double sum[tiles][tile_side][tile_side];
     int row[tiles], column[tiles], first[tiles];
 #pragma unroll
     for (int t = 0; t < tiles; ++t) {
         const int unit = team.rank() + t * team.size();
         int tile = unit % count;
-        first[t] = unit < groups * count ? unit / count : tile_points;
+        first[t] = unit < groups * count ? unit / count : points;
         if (lower) {
             row[t] = 0;
             while (tile > row[t]) {
@@ -210,16 +223,15 @@ __device__ void products(
             }
         }
     }
-    for (int64_t start = begin; start < end; start += tile_points) {
+    for (int64_t start = begin; start < end; start += points) {
         team.sync();  // the previous tile has been used
-        const int64_t point = start + team.rank() % tile_points;
-        for (int k = team.rank() / tile_points; k < larger(padded_left, padded_right);
-             k += team.size() / tile_points) {
+#pragma unroll 4
+        for (int e = team.rank(); e < filled * points; e += team.size()) {
+            const int k = e >> bits, p = e & (points - 1), at = k * pitch + p;
             double l = 0, r = 0;
-            if (point < end && k < larger(left_rows, right_rows)) {
-                load(k, point, l, r);
+            if (start + p < end && k < larger(left_rows, right_rows)) {
+                load(k, start + p, l, r);
             }
-            const int at = k * tile_pitch + team.rank() % tile_points;
             if (k < padded_left) {
                 left[at] = k < left_rows ? l : 0.0;
             }
@@ -230,14 +242,14 @@ __device__ void products(
         team.sync();
 #pragma unroll
         for (int t = 0; t < tiles; ++t) {
-            const double* l = left + row[t] * tile_side * tile_pitch;
-            const double* r = right + column[t] * tile_side * tile_pitch;
-            for (int p = first[t]; p < tile_points; p += groups) {
+            const double* l = left + row[t] * tile_side * pitch;
+            const double* r = right + column[t] * tile_side * pitch;
+            for (int p = first[t]; p < points; p += groups) {
                 double x[tile_side], y[tile_side];
 #pragma unroll
                 for (int i = 0; i < tile_side; ++i) {
-                    x[i] = l[i * tile_pitch + p];
-                    y[i] = r[i * tile_pitch + p];
+                    x[i] = l[i * pitch + p];
+                    y[i] = r[i * pitch + p];
                 }
 #pragma unroll
                 for (int i = 0; i < tile_side; ++i) {
@@ -254,7 +266,7 @@ __device__ void products(
     for (int t = 0; t < tiles; ++t) {
         const int offset = t * team.size();
         team.sync();
-        if (first[t] < tile_points) {
+        if (first[t] < points) {
 #pragma unroll
             for (int i = 0; i < tile_side; ++i) {
 #pragma unroll
