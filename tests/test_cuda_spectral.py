@@ -473,7 +473,7 @@ def test_no_two_threads_race(threads: Path) -> None:
     calls += corrected((9,), (2,), None, torch.float32, multiprocessors=2)
     small: Any = dict(batch=(), channels=(2, 1), multiprocessors=WHOLE)
     calls += convolution((3, 4, 5), (2, 2, 2), None, torch.float64, **small)
-    calls += corrected((4, 5), (2, 2), None, torch.float32, axes=(1,), **small)
+    calls += corrected((4, 5), (2, 2), None, torch.float32, axes=(0, 1), **small)
     check(threads, calls)
     for dtype, size, activated in ((torch.float32, (23,), 1), (torch.float64, (5, 7), 2)):
         check_layers(threads, layer_calls(2, (2,), size, (3, 5), activated, 0, dtype), dtype)
