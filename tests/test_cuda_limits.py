@@ -271,6 +271,42 @@ def test_a_kernel_never_sees_two_devices(op: str, monkeypatch: pytest.MonkeyPatc
             assert part in str(caught.value)
 
 
+def test_rows_are_checked_once_until_their_tensors_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    from physcon_ext.ops.composite import disjoint
+
+    checks: list[int] = []
+
+    class Counted(disjoint.Rows):
+        def __init__(self, *arguments: Any) -> None:
+            checks.append(1)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(disjoint, "Rows", Counted)
+    weights, order, offsets = torch.ones(4), torch.arange(4), torch.tensor([0, 1, 4])
+
+    def count(points: int, *tensors: torch.Tensor) -> int:
+        checks.clear()
+        _cuda._check_rows("op", points, weights, *tensors)
+        return len(checks)
+
+    assert [count(9, order, offsets) for _ in range(3)] == [1, 0, 0]
+    assert count(8, order, offsets) == 1  # fewer points
+    assert count(9, order.clone(), offsets) == 1  # other tensors
+    order[3] = 7
+    assert [count(9, order, offsets) for _ in range(2)] == [1, 0]
+    order[3] = 9
+    with pytest.raises(RuntimeError, match="expected order to index 9 cells"):
+        count(9, order, offsets)
+    with pytest.raises(RuntimeError, match="expected order to index 9 cells"):  # not remembered
+        count(9, order, offsets)
+    order[3] = 3
+    with torch.inference_mode():
+        kept = order.clone()
+        assert [count(9, kept, offsets) for _ in range(2)] == [1, 1]  # these count no changes
+    monkeypatch.setattr(_cuda, "_captures", lambda t: True)
+    assert [count(9, order, offsets) for _ in range(2)] == [1, 1]
+
+
 # ---- 16-bit numbers ------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -166,11 +167,36 @@ def _composite(op: str) -> Callable[..., Any]:
     return COMPOSITES[op]
 
 
+# Rows that were checked: their tensors, in the state that they had then.
+_checked: dict[tuple[Any, ...], tuple[weakref.ref[Tensor], ...]] = {}
+_MOST_CHECKED = 64
+
+
 def _check_rows(op: str, points: int, weights: Tensor, order: Tensor, offsets: Tensor) -> None:
-    """Wrong indices would read and write outside the arrays."""
+    """Wrong indices would read and write outside the arrays.
+
+    The check takes a dozen launches, so it is made once for tensors that are not written to in
+    between. A captured graph holds it: what it reads may change before it runs again.
+    """
     from physcon_ext.ops.composite.disjoint import Rows
 
-    Rows(f"physcon::{op}", points, weights.shape[-1], order, offsets)
+    tensors, support = (order, offsets), weights.shape[-1]
+    if any(t.is_inference() for t in tensors) or _captures(offsets):
+        Rows(f"physcon::{op}", points, support, order, offsets)
+        return
+    state = tuple((id(t), t._version) for t in tensors)
+    key = (points, support, *state)
+    known = _checked.get(key)
+    if known is not None and all(r() is t for r, t in zip(known, tensors, strict=True)):
+        return
+    Rows(f"physcon::{op}", points, support, order, offsets)
+    if len(_checked) >= _MOST_CHECKED:
+        _checked.clear()
+    _checked[key] = tuple(map(weakref.ref, tensors))
+
+
+def _captures(t: Tensor) -> bool:
+    return t.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _prefers_transforms(field: Tensor, weight: Tensor, period: Sequence[float]) -> bool:
