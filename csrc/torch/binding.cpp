@@ -110,6 +110,22 @@ int64_t product(const Shape& shape) {
     return count;
 }
 
+void refuse_dtype(const char* op, const Tensor& t) {
+    const char* stored = t.scalar_type() == ScalarType::BFloat16 ? "torch.bfloat16"
+                         : t.scalar_type() == ScalarType::Half   ? "torch.float16"
+                                                                 : nullptr;
+    std::string name = op, text = "another dtype";
+    if (stored != nullptr) {
+        const std::string adjoint = "_backward";
+        name.erase(0, name.find("::") + 2);
+        if (name.size() > adjoint.size() && name.rfind(adjoint) == name.size() - adjoint.size()) {
+            name.resize(name.size() - adjoint.size());
+        }
+        text = stored + ("; physcon_ext.ops." + name) + " takes bfloat16 and float16";
+    }
+    STD_TORCH_CHECK(false, op, ": expected tensors of float32 or float64, got ", text);
+}
+
 Geometry::Geometry(const char* name, const Tensor& mean) : op(name) {
     STD_TORCH_CHECK(mean.dim() >= 1, op, ": expected mean to have at least 1 dimension, got 0");
     batch = shape_of(mean);

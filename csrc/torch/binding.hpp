@@ -86,16 +86,18 @@ class Workspace {
     void* data_;
 };
 
+/// Raises that an op does not compute in the dtype of `t`; where its wrapper does, with its name.
+void refuse_dtype(const char* op, const Tensor& t);
+
 /// Calls body(T{}) with the element type of `t`, float or double.
 template <typename Body>
 void dispatch(const char* op, const Tensor& t, Body&& body) {
     if (t.scalar_type() == ScalarType::Float) {
         body(float{});
-    } else {
-        STD_TORCH_CHECK(
-            t.scalar_type() == ScalarType::Double, op, ": expected mean to be float32 or float64"
-        );
+    } else if (t.scalar_type() == ScalarType::Double) {
         body(double{});
+    } else {
+        refuse_dtype(op, t);
     }
 }
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from physcon_ext import _C
+from physcon_ext.ops._storage import refuse_storage
 
 
 # Every op, with a composite and a kernel; the module behind the composite is imported when a CUDA
@@ -244,9 +245,9 @@ def _by_record(op: str) -> Callable[..., Any]:
             if arguments[i] is not None and arguments[i].device != device:
                 _check_device(op, names[i], arguments[i], names[0], device)
         record = _record(op, device.index or 0)
-        if record is None:
-            return _composite(op)(*arguments)
-        if rows is not None and arguments[rows].shape[-2] > record["largest_rank"]:
+        ranks = 0 if rows is None else arguments[rows].shape[-2]
+        if record is None or ranks > record["largest_rank"]:
+            refuse_storage(f"physcon::{op}", first)
             return _composite(op)(*arguments)
         if "offsets" in place:
             listed = (arguments[place[k]] for k in ("weights", "order", "offsets"))

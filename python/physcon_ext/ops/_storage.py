@@ -14,6 +14,15 @@ from torch import Tensor
 
 
 LOW_PRECISION = (torch.bfloat16, torch.float16)
+# Raw ops whose CUDA kernels read and write 16-bit fields themselves.
+_BY_KERNELS = frozenset(
+    f"physcon::{op}{direction}"
+    for op in (
+        *("condition_diagonal", "spectral_conv", "boundary_spectral_conv"),
+        *("fno_block", "assign_faces"),
+    )
+    for direction in ("", "_backward")
+)
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -58,7 +67,7 @@ def stored(
             dtype = getattr(first, "dtype", None)
             if not isinstance(first, Tensor) or dtype not in stores:
                 return function(*arguments, **named)
-            if not always and _autocast(first):
+            if not always and autocast(first):
                 return function(*arguments, **named)
             kept = by_kernel is not None and first.is_cuda and by_kernel(*arguments, **named)
             if kept and not field:
@@ -79,7 +88,37 @@ def stored(
     return decorate
 
 
-def _autocast(t: Tensor) -> bool:
+def refuse_storage(op: str, first: Tensor) -> None:
+    """Raise that a raw op computes in float32 and float64 only, where that is so.
+
+    Raises:
+        RuntimeError: As on the CPU, with the name of the function that takes 16-bit tensors.
+    """
+    if first.dtype in LOW_PRECISION:
+        public = op.removeprefix("physcon::").removesuffix("_backward")
+        raise RuntimeError(
+            f"{op}: expected tensors of float32 or float64, got {first.dtype}; "
+            f"physcon_ext.ops.{public} takes bfloat16 and float16"
+        )
+
+
+def register_fake(op: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As `torch.library.register_fake`, for what takes the dtypes that the op takes."""
+
+    def decorate(fake: Callable[..., Any]) -> Callable[..., Any]:
+        def call(first: Tensor, *rest: Any) -> Any:
+            if not (first.is_cuda and op in _BY_KERNELS):
+                refuse_storage(op, first)
+            return fake(first, *rest)
+
+        torch.library.register_fake(op, call)
+        return fake
+
+    return decorate
+
+
+def autocast(t: Tensor) -> bool:
+    """Whether autocast is on where a tensor is."""
     return t.device.type in ("cpu", "cuda") and torch.is_autocast_enabled(t.device.type)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from physcon_ext.ops._storage import stored
+from physcon_ext.ops._storage import register_fake, stored
 from physcon_ext.reference.balance_law import (
     AVERAGES,
     DIFFUSIVITIES,
@@ -147,7 +147,7 @@ def _pack(
     )
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(
     state: Tensor,
     spacing: Tensor,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from physcon_ext.ops._arguments import broadcast, check_tensors
 from physcon_ext.ops._autograd import register_autocast, register_vmap, sum_batch, unrecorded
-from physcon_ext.ops._storage import stored
+from physcon_ext.ops._storage import register_fake, stored
 
 
 _NAME = "physcon::banded_product"
@@ -64,7 +64,7 @@ def banded_product(variance: Tensor, stencil: Tensor, noise: Tensor, x: Tensor) 
     return _BandedProduct.apply(*arguments)
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(variance: Tensor, stencil: Tensor, noise: Tensor, x: Tensor) -> Tensor:
     return x.new_empty(x.shape)
 

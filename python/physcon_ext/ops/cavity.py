@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from physcon_ext.ops._storage import stored
+from physcon_ext.ops._storage import register_fake, stored
 from physcon_ext.reference.cavity import CavityStep
 
 
@@ -54,7 +54,7 @@ def cavity(
     return CavityStep(*_OP(u, v, lid, viscosity, dt, steps))
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(
     u: Tensor, v: Tensor, lid: Tensor, viscosity: Tensor, dt: Tensor, steps: Tensor
 ) -> tuple[Tensor, ...]:

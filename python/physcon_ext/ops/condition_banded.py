@@ -18,7 +18,7 @@ from physcon_ext.ops._autograd import (
     register_vmap,
     sum_batch,
 )
-from physcon_ext.ops._storage import stored
+from physcon_ext.ops._storage import register_fake, stored
 from physcon_ext.reference.results import ConditionedBanded
 
 
@@ -113,7 +113,7 @@ def _formula(
     return function
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(
     mean: Tensor, variance: Tensor, stencil: Tensor, target: Tensor, noise: Tensor
 ) -> tuple[Tensor, ...]:
@@ -127,7 +127,7 @@ def _fake(
     )
 
 
-@torch.library.register_fake(_BACKWARD)
+@register_fake(_BACKWARD)
 def _fake_backward(
     grad_mean: Tensor,
     grad_variance: Tensor,

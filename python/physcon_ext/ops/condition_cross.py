@@ -17,7 +17,7 @@ from physcon_ext.ops._autograd import (
     register_autocast,
     register_vmap,
 )
-from physcon_ext.ops._storage import stored
+from physcon_ext.ops._storage import register_fake, stored
 from physcon_ext.ops.condition_diagonal import fake_rank_sized, fake_rows, fit, noise_gradient
 from physcon_ext.reference.results import Conditioned
 
@@ -138,7 +138,7 @@ def _formula(
     return function
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(
     mean: Tensor,
     variance: Tensor,
@@ -157,7 +157,7 @@ def _fake(
     )
 
 
-@torch.library.register_fake(_BACKWARD)
+@register_fake(_BACKWARD)
 def _fake_backward(
     grad_mean: Tensor,
     grad_variance: Tensor,

@@ -20,7 +20,7 @@ from physcon_ext.ops._autograd import (
     sum_batch,
     transformed,
 )
-from physcon_ext.ops._storage import stored
+from physcon_ext.ops._storage import register_fake, stored
 from physcon_ext.ops.condition_diagonal import fake_rank_sized, fit, noise_gradient
 from physcon_ext.reference.results import Conditioned
 
@@ -185,7 +185,7 @@ def _formula(
     return function
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(
     mean: Tensor,
     prior_covariance: Tensor,

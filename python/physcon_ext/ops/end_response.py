@@ -11,7 +11,7 @@ from torch import Tensor
 
 from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
-from physcon_ext.ops._storage import stored
+from physcon_ext.ops._storage import register_fake, stored
 
 
 _NAME = "physcon::end_response"
@@ -175,7 +175,7 @@ register_autocast(_NAME)
 # ---- shapes and batching -------------------------------------------------------------------------
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(weight: Tensor, axis: int, size: list[int], period: list[float]) -> Tensor:
     d = weight.ndim - 3
     others = 1
@@ -185,7 +185,7 @@ def _fake(weight: Tensor, axis: int, size: list[int], period: list[float]) -> Te
     return weight.new_empty(shape, dtype=torch.float64)
 
 
-@torch.library.register_fake(_BACKWARD)
+@register_fake(_BACKWARD)
 def _fake_backward(
     grad: Tensor, weight: Tensor, axis: int, size: list[int], period: list[float]
 ) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from physcon_ext.ops import _cuda
 from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
-from physcon_ext.ops._storage import stored
+from physcon_ext.ops._storage import register_fake, stored
 from physcon_ext.ops.composite.spectral import adjoint, as_complex, periods_of, synthesise
 
 
@@ -244,7 +244,7 @@ def _apply(x: Tensor, weight: Tensor, period: list[float]) -> Pair:
 # ---- shapes and batching -------------------------------------------------------------------------
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(x: Tensor, weight: Tensor, period: list[float]) -> Pair:
     d = weight.ndim - 3
     batch = x.shape[: x.ndim - d - 1]
@@ -254,7 +254,7 @@ def _fake(x: Tensor, weight: Tensor, period: list[float]) -> Pair:
     )
 
 
-@torch.library.register_fake(_BACKWARD)
+@register_fake(_BACKWARD)
 def _fake_backward(
     grad: Tensor,
     spectrum: Tensor,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from physcon_ext import reference
 from physcon_ext.ops._autograd import transformed, unrecorded
+from physcon_ext.ops._storage import register_fake
 
 
 _NAME = "physcon::two_step_gain"
@@ -120,13 +121,13 @@ class _Recorded(torch.autograd.Function):
 torch.library.register_autograd(_NAME, _backward, setup_context=_save)
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(response: Tensor, tolerance: float, modulus: bool, slip: float) -> Tensor:
     c, parts = response.shape[2], 1 if response.ndim == 4 else 2
     return response.new_empty(response.shape[1], 4 * c, 2 * c, parts)
 
 
-@torch.library.register_fake(_BACKWARD)
+@register_fake(_BACKWARD)
 def _fake_backward(
     grad: Tensor, response: Tensor, tolerance: float, modulus: bool, slip: float
 ) -> Tensor:
