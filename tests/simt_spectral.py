@@ -54,6 +54,7 @@ class Call:
         seed: Order of blocks and threads.
         skip: The barrier that every thread leaves out, -1 for none.
         tf32: Whether transforms may round their operands.
+        result: The dtype of the field that comes back, that of the first argument if None.
     """
 
     op: str
@@ -64,6 +65,7 @@ class Call:
     seed: int = 0
     skip: int = -1
     tf32: bool = False
+    result: torch.dtype | None = None
 
     def seeded(self, seed: int, skip: int = -1) -> Call:
         """The same call in another order of threads, perhaps without one barrier."""
@@ -133,8 +135,9 @@ def _encode(call: Call) -> simt.Encoded:
         )
     one = (1,) * (3 - d)
     header = struct.pack(
-        "<19q3d36q",
-        *(OPS[call.op], simt.TYPES[dtype], call.seed, call.skip, call.multiprocessors, call.major),
+        "<20q3d36q",
+        *(OPS[call.op], simt.TYPES[dtype], call.seed, call.skip),
+        *(simt.TYPES[call.result or dtype], call.multiprocessors, call.major),
         ("automatic", "one", "several").index(call.launches),
         *(call.tf32, d, math.prod(s.batch), *s.channels, activated),
         *(*one, *s.size, *one, *s.modes),
@@ -161,6 +164,7 @@ def _outputs(
 ) -> list[tuple[Shape, torch.dtype]]:
     c_in, c_out = s.channels
     computed = torch.float32 if dtype.itemsize == 2 else dtype
+    dtype = call.result or dtype
     weight = ((*s.modes, c_in, c_out, 2), computed)
     x, y = ((*s.batch, c, *s.size) for c in s.channels)
     data = [(tuple(v.shape), computed) for v in _from_slots(values, len(s.size))]
@@ -175,11 +179,11 @@ def _outputs(
         case "assign_faces_backward":
             return [(y, dtype), *data]
         case "pointwise":
-            return [(y, dtype)] * (2 if call.arguments[-1] == 2 else 1)
+            return [(y, dtype), (y, computed)][: 2 if call.arguments[-1] == 2 else 1]
         case "pointwise_backward":
             passed_on = not call.arguments[-1] and not any(v.numel() for v in values)
-            grad = ((0,), dtype) if passed_on else (y, dtype)
-            return [grad, ((c_in, c_out), dtype), ((c_out,), dtype), *data]
+            grad = ((0,) if passed_on and computed == dtype else y, computed)
+            return [grad, ((c_in, c_out), computed), ((c_out,), computed), *data]
         case "boundary_spectral_conv" | "fno_block":
             parts = 1 if len(s.size) == 1 else 2
             others = sum(math.prod(s.modes) // s.modes[i] for i, g in enumerate(gains) if g.numel())

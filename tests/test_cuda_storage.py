@@ -21,7 +21,18 @@ from physcon_ext.ops import _cuda
 from simt_driver import Plan, Problem
 from simt_spectral import Call
 from test_cuda_kernels import problems
-from test_cuda_spectral import BY_AXIS, WHOLE, convolution, corrected, line_layers
+from test_cuda_spectral import (
+    BY_AXIS,
+    CORRECTED_GRIDS,
+    FIELDS,
+    LAYERS,
+    WHOLE,
+    convolution,
+    corrected,
+    layer_calls,
+    line_layers,
+    rules,
+)
 
 
 LOW = [torch.bfloat16, torch.float16]
@@ -115,15 +126,28 @@ def convolutions() -> Path:
     return spectral.build("fibers")
 
 
-def check_fields(program: Path, calls: list[Call], dtype: torch.dtype) -> None:
+def low_and_wide(calls: list[Call], dtype: torch.dtype) -> tuple[list[Call], list[Call]]:
+    """Calls whose fields have 16 bits, and the same numbers as float32."""
+
+    def moved(call: Call, kind: torch.dtype) -> Call:
+        fields = (0, 2) if call.op == "pointwise_backward" else (0,)
+        given = [a.to(kind) if i in fields else a for i, a in enumerate(call.arguments)]
+        return replace(call, arguments=tuple(given))
+
+    low = [moved(call, dtype) for call in calls]
+    return low, [moved(call, torch.float32) for call in low]
+
+
+def check_fields(
+    program: Path, calls: list[Call], dtype: torch.dtype, *, same_launches: bool = True
+) -> None:
     """Calls on float32, their fields in 16 bits, against the same numbers as float32."""
-    low = [replace(c, arguments=(c.arguments[0].to(dtype), *c.arguments[1:])) for c in calls]
-    wide = [replace(c, arguments=(c.arguments[0].float(), *c.arguments[1:])) for c in low]
+    low, wide = low_and_wide(calls, dtype)
     found, expected = spectral.run(program, low), spectral.run(program, wide)
     for a, b in zip(found, expected, strict=True):
         assert a.outputs[0].dtype == dtype
         same_bits(a.outputs, [b.outputs[0].to(dtype), *b.outputs[1:]])
-        assert a.launches == b.launches
+        assert a.launches == b.launches or not same_launches
 
 
 @pytest.mark.parametrize("dtype", LOW, ids=str)
@@ -166,6 +190,78 @@ def test_corrected_convolutions_and_layers_on_lines_round_once(
     check_fields(convolutions, calls, dtype)
 
 
+@pytest.mark.parametrize("multiprocessors", [WHOLE, BY_AXIS], ids=["whole", "by axis"])
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+def test_corrected_convolutions_on_planes_and_volumes_round_once(
+    convolutions: Path, dtype: torch.dtype, multiprocessors: int
+) -> None:
+    """Faces and end lines see numbers that have not been rounded, corners those of both axes."""
+    calls = []
+    for i, (size, modes, period, axes) in enumerate(CORRECTED_GRIDS[LOW.index(dtype) :: 2]):
+        given: Any = dict(kind=i, axes=axes, parts=1 + i % 2, multiprocessors=multiprocessors)
+        calls += corrected(size, modes, period, torch.float32, **given)
+    whole = multiprocessors == WHOLE  # by axis another launch rounds the result
+    check_fields(convolutions, calls, dtype, same_launches=whole)
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+def test_faces_round_once(convolutions: Path, dtype: torch.dtype) -> None:
+    """Rules of later axes see what earlier ones assigned before it was rounded."""
+    calls = []
+    for i, (batch, size) in enumerate(FIELDS):
+        for kind in range(4):
+            g = seeded("stored faces", kind, size)
+            u = normal(g, *batch, 3, *size).float()
+            values, stencils = rules(g, batch, 3, size, kind)
+            rest = (*(v.float() for v in values), *stencils, len(size))
+            calls += [
+                Call("assign_faces", (u, *rest), seed=i),
+                Call("assign_faces_backward", (u, *rest, True), seed=i),
+            ]
+    check_fields(convolutions, calls, dtype)
+
+
+def test_faces_of_all_axes_take_one_launch(convolutions: Path) -> None:
+    """And one more backwards, for the sums of the data."""
+    u, values = torch.ones(2, 3, 4, 5), [torch.ones(1, 1, 2, n) for n in (5, 4)]
+    stencil, empty = torch.ones(2, 2, dtype=torch.float64), torch.empty(0)
+    rest = (*values, empty, stencil, stencil, empty.double(), 2)
+    calls = [Call("assign_faces", (u, *rest)), Call("assign_faces_backward", (u, *rest, True))]
+    assert [a.launches for a in spectral.run(convolutions, calls)] == [1, 2]
+
+
+@pytest.mark.parametrize("dtype", LOW, ids=str)
+def test_what_a_layer_adds_rounds_once(convolutions: Path, dtype: torch.dtype) -> None:
+    """Input, output and their gradients in 16 bits; what the activation sees stays float32."""
+    calls = []
+    for i, (batch, size, c_in, c_out) in enumerate(LAYERS):
+        for activated in range(3):
+            kind = i + activated
+            calls += layer_calls(i, batch, size, (c_in, c_out), activated, kind, torch.float32)
+    forward, backward = [c for c, _ in calls[::2]], [c for c, _ in calls[1::2]]
+    check_fields(convolutions, forward, dtype)
+    # Backwards the gradient of the convolution is float32, and so is what skip and bias get.
+    low, wide = low_and_wide(backward, dtype)
+    pairs = zip(low, spectral.run(convolutions, low), spectral.run(convolutions, wide), strict=True)
+    for call, a, b in pairs:
+        copied = [call.arguments[0].float()] if not b.outputs[0].numel() else b.outputs[:1]
+        same_bits(a.outputs, [*copied, *b.outputs[1:]])
+    # The gradient of the input: from float32 numbers to 16 bits.
+    (given,) = (replace(c, result=dtype) for c in forward[4:5])
+    (found,), (expected,) = (spectral.run(convolutions, [c]) for c in (given, forward[4]))
+    same_bits(found.outputs[:1], [expected.outputs[0].to(dtype)])
+
+
+@pytest.mark.parametrize("multiprocessors", [WHOLE, BY_AXIS], ids=["whole", "by axis"])
+def test_a_convolution_in_a_layer_does_not_round(convolutions: Path, multiprocessors: int) -> None:
+    calls = convolution((5, 4), (4, 3), None, torch.float32, multiprocessors=multiprocessors)
+    calls += corrected((4, 6), (4, 3), None, torch.float32, multiprocessors=multiprocessors, kind=1)
+    low, wide = low_and_wide(calls, torch.bfloat16)
+    found = spectral.run(convolutions, [replace(c, result=torch.float32) for c in low])
+    for a, b in zip(found, spectral.run(convolutions, wide), strict=True):
+        same_bits(a.outputs, b.outputs)
+
+
 @pytest.mark.parametrize("dtype", LOW, ids=str)
 def test_convolutions_store_overflow_tiny_numbers_and_nan_as_torch_does(
     convolutions: Path, dtype: torch.dtype
@@ -186,6 +282,21 @@ def test_convolutions_store_overflow_tiny_numbers_and_nan_as_torch_does(
             assert y[8].isnan().all() and y[:6].isfinite().all()
             assert size != (1,) or y[6:8].flatten().tolist() == [torch.inf, -torch.inf]
             check_fields(convolutions, [call], dtype)
+
+
+def test_no_two_threads_race_in_sixteen_bits(convolutions: Path) -> None:
+    """One call of each kernel that has two forms, with threads of the system."""
+    small: Any = dict(batch=(), channels=(2, 1), multiprocessors=WHOLE)
+    calls = corrected((9,), (2,), None, torch.float32, multiprocessors=2)
+    calls += [replace(c, launches="one") for c in convolution((9,), (2,), None, torch.float32)]
+    calls += corrected((4, 5), (2, 2), None, torch.float32, axes=(1,), **small)
+    calls += corrected((4, 3), (2, 2), None, torch.float32, axes=(0,), kind=1, batch=())
+    calls.append(line_layers(torch.float32)[5])
+    calls += [c for c, _ in layer_calls(2, (1,), (3, 4), (2, 2), 1, 0, torch.float32)]
+    low, _ = low_and_wide(calls, torch.bfloat16)
+    threads = spectral.build("threads")
+    for a, b in zip(spectral.run(threads, low), spectral.run(convolutions, low), strict=True):
+        same_bits(a.outputs, b.outputs)
 
 
 class Seen(TorchDispatchMode):
@@ -228,29 +339,54 @@ def test_a_convolution_with_kernels_gets_its_fields_in_sixteen_bits(
             assert seen.calls["spectral_conv_backward"] == [field, wide, wide, field, wide]
 
 
+@pytest.mark.parametrize("size", [(128,), (16, 12)], ids=["line", "plane"])
 @pytest.mark.parametrize("width", [3, 20])
-def test_corrections_and_layers_on_lines_get_their_fields_in_sixteen_bits(
-    monkeypatch: pytest.MonkeyPatch, width: int
+def test_corrections_and_layers_get_their_fields_in_sixteen_bits(
+    monkeypatch: pytest.MonkeyPatch, width: int, size: tuple[int, ...]
 ) -> None:
-    """But for face rules too wide for the last pass, whose calls go by way of float32."""
-    low, wide = torch.bfloat16, torch.float32
-    field = low if width == 3 else wide
+    """But on lines for face rules too wide for the last pass: their calls go by float32."""
+    low, wide, exact = torch.bfloat16, torch.float32, torch.float64
+    on_line = len(size) == 1
+    field = low if width == 3 or not on_line else wide
     monkeypatch.setattr(_cuda, "_record", lambda op, device: {"largest_rank": 0})
+    modes = (5,) if on_line else (4, 5)
+    raw = torch.ops.physcon
     with FakeTensorMode(), Seen() as seen:
         x, weight, skip, bias, values = (
             torch.empty(shape, dtype=low, device="cuda")
-            for shape in ((2, 3, 128), (5, 3, 4, 2), (3, 4), (4,), (2, 4, 2))
+            for shape in ((2, 3, *size), (*modes, 3, 4, 2), (3, 4), (4,), (2, 4, 2, *size[1:]))
         )
-        gain = torch.empty(1, 14, 6, 1, dtype=torch.float64, device="cuda")
-        stencil = torch.empty(2, width, dtype=torch.float64, device="cuda")
-        faces = {"values": [values], "stencils": [stencil]}
+        gain = torch.empty(1 if on_line else 5, 14, 6, 2, dtype=exact, device="cuda")
+        stencil = torch.empty(2, min(width, size[0] - 1), dtype=exact, device="cuda")
+        rest = [None] * (len(size) - 1)
+        faces: Any = {"values": [values, *rest], "stencils": [stencil, *rest]}
+        gains = [gain, *rest]
         results = [
-            ops.boundary_spectral_conv(x, weight, [gain], **faces),
-            ops.fno_block(x, weight, skip, bias, gains=[gain], **faces),
+            ops.boundary_spectral_conv(x, weight, gains, **faces),
+            ops.fno_block(x, weight, skip, bias, gains=gains, **faces),
         ]
-    assert [r.dtype for r in results] == [low, low]
-    convolution_types, layer_types = seen.calls.values()
-    assert convolution_types[:2] == [field, wide]
-    assert convolution_types[-3:] == [field, wide, torch.float64]
-    assert layer_types[:4] == [field, wide, wide, wide]
-    assert layer_types[-4:] == [field, wide, wide, torch.float64]
+        results.append(ops.assign_faces(results[0], **faces))
+        assert [y.dtype for y in results] == [low] * 3
+        # The adjoints, of what autograd gives them.
+        given = [t.to(wide) for t in (weight, skip, bias, values)]
+        nothing, none = torch.empty(0, device="cuda"), torch.empty(0, dtype=exact, device="cuda")
+        kept = (
+            torch.empty(*modes, 2, 3, 2, device="cuda"),
+            torch.empty(gain.shape[0], 2, 40, device="cuda", dtype=exact),
+        )
+        tail = (gain, none, none, given[3], nothing, nothing, stencil, none, none)
+        grad, periods = results[0].to(field), list(map(float, size))
+        flags = (True,) * 4
+        raw.boundary_spectral_conv_backward(grad, *kept, given[0], *tail, periods, *flags)
+        layer = (grad.float(), *kept, x.to(field), *given[:3], *tail, periods, True)
+        raw.fno_block_backward(grad, *layer, *flags, True, True)
+        raw.assign_faces_backward(grad.to(low), *tail[3:], len(size), True)
+    assert seen.calls["boundary_spectral_conv"][:2] == [field, wide]
+    assert seen.calls["boundary_spectral_conv"][-3:] == [field, wide, exact]
+    assert seen.calls["boundary_spectral_conv_backward"][-8:-5] == [field, wide, exact]
+    assert seen.calls["fno_block"][:4] == [field, wide, wide, wide]
+    assert seen.calls["fno_block"][-4:] == [field, wide, wide, exact]
+    assert seen.calls["fno_block_backward"][-10:-5] == [field, wide, wide, wide, exact]
+    assert seen.calls["assign_faces"][:2] == [low, wide]
+    assert seen.calls["assign_faces"][-1] == low
+    assert seen.calls["assign_faces_backward"][-4:-2] == [low, wide]

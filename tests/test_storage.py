@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from op_suite import (
     EVERY_ID,
@@ -27,7 +29,7 @@ from op_suite import (
     upstream,
 )
 from physcon_ext import ops
-from physcon_ext.ops import EdgeTable, Method
+from physcon_ext.ops import EdgeTable, Method, _cuda
 from test_fv_cavity import random_flow
 from test_ops_assign_faces import problem as face_problem
 from test_ops_balance_law import problem as flow_problem
@@ -152,6 +154,53 @@ def test_the_two_storage_types_do_not_mix(op: Op) -> None:
     last = [k for k, v in low.items() if isinstance(v, Tensor) and v.is_floating_point()][-1]
     with pytest.raises(TypeError, match=rf"physcon::{op.name}: expected one storage dtype"):
         op.call(**{**low, last: low[last].half()})
+
+
+class Raw(TorchDispatchMode):
+    """The raw ops of the package that were called, with what they were given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, tuple[Any, ...]]] = []
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        if function.namespace == "physcon":
+            self.calls.append((function, arguments))
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("op", EVERY_OP, ids=EVERY_ID)
+def test_raw_ops_name_the_function_that_takes_the_storage(
+    op: Op, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU, for shapes alone, and where a CUDA device has no kernel."""
+    given = cast(op.arguments(op.free((2,), 9, 2)), torch.float32)
+    names = differentiable_parameters(given)
+    leaf = {k: v.requires_grad_() if k in names else v for k, v in given.items()}
+    with Raw() as raw:
+        found = fields(op.call(**leaf))
+        results = [found[name] for name in op.outputs]
+        torch.autograd.grad(results, [leaf[k] for k in names], upstream(results))
+    assert any(function.__name__.startswith(op.name) for function, _ in raw.calls)
+    monkeypatch.setattr(_cuda, "_record", lambda op, device: None)
+    for function, arguments in raw.calls:
+        name = function._schema.name
+        public = name.removeprefix("physcon::").removesuffix("_backward")
+        low = [
+            a.detach().half() if isinstance(a, Tensor) and a.dtype == torch.float32 else a
+            for a in arguments
+        ]
+        shapes = [a.to("meta") if isinstance(a, Tensor) else a for a in low]
+        composite = _cuda._by_record(name.removeprefix("physcon::"))
+        message = (
+            f"{name}: expected tensors of float32 or float64, got torch.float16; "
+            f"physcon_ext.ops.{public} takes bfloat16 and float16"
+        )
+        for call, values in ((function, low), (function, shapes), (composite, low)):
+            with pytest.raises(RuntimeError, match=re.escape(message)):
+                call(*values)
 
 
 @pytest.mark.parametrize("dtype", LOW, ids=str)

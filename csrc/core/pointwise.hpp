@@ -27,8 +27,9 @@ struct PointwiseArgs {
     const T* bias = nullptr;  ///< (out) or null
     bool activated = false;   ///< gelu, or nothing
     FaceRule<T> rule[3];
-    T* field = nullptr;   ///< (items, out, size): z, overwritten by u
-    T* output = nullptr;  ///< y; may be `field` itself, which then holds no u
+    T* field = nullptr;       ///< (items, out, size): z, overwritten by u
+    T* output = nullptr;      ///< y; may be `field` itself, which then holds no u
+    bool keeps_field = true;  ///< false: what a `field` apart holds in the end is of no use
 };
 template <typename T>
 std::size_t pointwise_workspace(const PointwiseArgs<T>& args, const Executor& executor);
@@ -47,8 +48,8 @@ struct PointwiseBackwardArgs {
     const T* x = nullptr;  ///< for `skip_out`
     FaceRule<T> rule[3];   ///< `values` is not read
     FaceGradient<T> face_gradient[3];
-    T* field_out =
-        nullptr;            ///< gradient of z; null if it is `grad` itself: no activation, no faces
+    /// Gradient of z; null if it is `grad` itself: no activation, no faces, no storage in 16 bits.
+    T* field_out = nullptr;
     T* skip_out = nullptr;  ///< (in, out)
     T* bias_out = nullptr;  ///< (out)
 };

@@ -12,8 +12,8 @@
 namespace physcon::binding {
 
 std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
-    const Tensor& x_in,
-    const Tensor& weight_in,
+    const Tensor& x,
+    const Tensor& weight,
     const Tensor& gain_0,
     const Tensor& gain_1,
     const Tensor& gain_2,
@@ -25,23 +25,36 @@ std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
     const Tensor& stencil_2,
     const std::vector<double>& period
 ) {
+    return boundary_spectral_conv_to(
+        x.scalar_type(),
+        x,
+        weight,
+        {&gain_0, &gain_1, &gain_2},
+        {&values_0, &values_1, &values_2},
+        {&stencil_0, &stencil_1, &stencil_2},
+        period
+    );
+}
+
+std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv_to(
+    ScalarType result,
+    const Tensor& x_in,
+    const Tensor& weight_in,
+    const Tensor* const (&gains_in)[3],
+    const Tensor* const (&values)[3],
+    const Tensor* const (&stencils)[3],
+    const std::vector<double>& period
+) {
     const char* op = "physcon::boundary_spectral_conv";
     const auto axes = static_cast<int64_t>(period.size());
     const SpectralCall call(op, "x", x_in, axes, weight_in, period);
-    const ScalarType type = computed_type(call, x_in, stencil_0);
+    const ScalarType type = computed_type(call, x_in, *stencils[0]);
     call.check("x", x_in, call.value_shape(call.in), x_in.scalar_type());
     call.check("weight", weight_in, shape_of(weight_in), type);
-    const GivenGains gains(call, {&gain_0, &gain_1, &gain_2});
-    const Faces faces(
-        op,
-        call.value_shape(call.out),
-        type,
-        call.grid.axes,
-        {&values_0, &values_1, &values_2},
-        {&stencil_0, &stencil_1, &stencil_2}
-    );
+    const GivenGains gains(call, gains_in);
+    const Faces faces(op, call.value_shape(call.out), type, call.grid.axes, values, stencils);
     const Tensor x = packed(x_in), weight = packed(weight_in);
-    Tensor y = allocate(x, call.value_shape(call.out));
+    Tensor y = allocate(x, call.value_shape(call.out), result);
     Tensor spectrum = allocate(x, call.spectrum_shape(call.in), type);
     Tensor shifts = allocate(x, shifts_shape(call, gains), ScalarType::Double);
     dispatch(op, weight, [&](auto type_tag) {
@@ -55,7 +68,7 @@ std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv(
         args.spectrum_out = spectrum.mutable_data_ptr<scalar_t>();
         args.shifts_out = shifts.mutable_data_ptr<double>();
         if (x.is_cuda()) {
-            SpectralCudaCall<scalar_t> device(call, x);
+            SpectralCudaCall<scalar_t> device(call, x, y);
             args.tables = device.tables();
             device.run(
                 cuda::boundary_spectral_conv_workspace<scalar_t>,
@@ -121,7 +134,7 @@ boundary_spectral_conv_backward(
         gain_out[axis] =
             allocate(grad, wanted ? shape_of(gains.gain[axis]) : Shape{0}, ScalarType::Double);
     }
-    FaceGradients values(faces, weight, values_needed);
+    FaceGradients values(faces, weight, type, values_needed);
     dispatch(op, weight, [&](auto type_tag) {
         using scalar_t = decltype(type_tag);
         BoundarySpectralConvBackwardArgs<scalar_t> args;
@@ -141,7 +154,7 @@ boundary_spectral_conv_backward(
             }
         }
         if (grad.is_cuda()) {
-            SpectralCudaCall<scalar_t> device(call, grad);
+            SpectralCudaCall<scalar_t> device(call, grad, grad);
             args.tables = device.tables();
             device.run(
                 cuda::boundary_spectral_conv_backward_workspace<scalar_t>,

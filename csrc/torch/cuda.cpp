@@ -42,6 +42,13 @@ CudaCall::CudaCall(const char* op, const Tensor& like)
     );
 }
 
+cuda::Device CudaCall::device(const Tensor& field, const Tensor& result) const {
+    cuda::Device device = device_;
+    device.storage = storage_of(field);
+    device.result = storage_of(result);
+    return device;
+}
+
 void* CudaCall::workspace(std::size_t bytes) {
     memory_ = allocate(like_, {static_cast<int64_t>(bytes) + 1}, ScalarType::Byte);
     return memory_.mutable_data_ptr();

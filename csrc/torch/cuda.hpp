@@ -33,6 +33,15 @@ inline cuda::Storage storage_of(const Tensor& t) {
 inline ScalarType computed_type(const Tensor& t) {
     return t.is_cuda() && is_stored(t) ? ScalarType::Float : t.scalar_type();
 }
+/// As dispatch(), with that type.
+template <typename Body>
+void dispatch_computed(const char* op, const Tensor& t, Body&& body) {
+    if (computed_type(t) == ScalarType::Float) {
+        body(float{});
+    } else {
+        dispatch(op, t, body);
+    }
+}
 /// The numbers of a field, which may be 16-bit ones: a pointer as kernels of such fields take it.
 template <typename T>
 const T* field_data(const Tensor& t) {
@@ -50,6 +59,8 @@ class CudaCall {
     const cuda::Device& device() const {
         return device_;
     }
+    /// The same for a field that is read and one that is written, each in its storage.
+    cuda::Device device(const Tensor& field, const Tensor& result) const;
     /// Memory of the stream, alive as long as this object: later work on it waits for earlier.
     void* workspace(std::size_t bytes);
     /// Raises when a launch reported an error.

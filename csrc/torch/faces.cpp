@@ -96,18 +96,19 @@ Shape Faces::tangent(int64_t axis) const {
     return others;
 }
 
-FaceGradients::FaceGradients(const Faces& faces, const Tensor& like, bool needed) : wanted(needed) {
+FaceGradients::FaceGradients(const Faces& faces, const Tensor& like, ScalarType dtype, bool needed)
+    : wanted(needed) {
     for (int64_t axis = 0; axis < 3; ++axis) {
         if (!needed || !faces.assigned(axis)) {
-            full[axis] = summed[axis] = allocate(like, {0});
+            full[axis] = summed[axis] = allocate(like, {0}, dtype);
             continue;
         }
         Shape shape = join(faces.batch, {faces.channels, 2});
         const Shape others = faces.tangent(axis);
         shape.insert(shape.end(), others.begin(), others.end());
-        full[axis] = allocate(like, shape);
+        full[axis] = allocate(like, shape, dtype);
         const Shape own = shape_of(faces.values[axis]);
-        summed[axis] = own == shape ? full[axis] : allocate(like, own);
+        summed[axis] = own == shape ? full[axis] : allocate(like, own, dtype);
     }
 }
 
@@ -130,22 +131,22 @@ Tensor assign_faces(
     const Faces faces(
         "physcon::assign_faces",
         shape_of(u),
-        u.scalar_type(),
+        computed_type(u),
         dims,
         {&values_0, &values_1, &values_2},
         {&stencil_0, &stencil_1, &stencil_2}
     );
     const Tensor input = packed(u);
     Tensor output = allocate(u, shape_of(u));
-    dispatch(faces.op, u, [&](auto type) {
+    dispatch_computed(faces.op, u, [&](auto type) {
         using scalar_t = decltype(type);
         AssignFacesArgs<scalar_t> args;
         faces.set_geometry(args);
-        args.input = input.const_data_ptr<scalar_t>();
-        args.output = output.mutable_data_ptr<scalar_t>();
+        args.input = field_data<scalar_t>(input);
+        args.output = mutable_field_data<scalar_t>(output);
         if (u.is_cuda()) {
             const CudaCall call(faces.op, u);
-            call.check(cuda::assign_faces(args, call.device()));
+            call.check(cuda::assign_faces(args, call.device(u, output)));
             return;
         }
         physcon::assign_faces(args, torch_executor(work(faces)));
@@ -164,27 +165,28 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> assign_faces_backward(
     int64_t dims,
     bool values_needed
 ) {
+    const ScalarType type = computed_type(grad);
     const Faces faces(
         "physcon::assign_faces_backward",
         shape_of(grad),
-        grad.scalar_type(),
+        type,
         dims,
         {&values_0, &values_1, &values_2},
         {&stencil_0, &stencil_1, &stencil_2}
     );
     const Tensor input = packed(grad);
     Tensor output = allocate(grad, shape_of(grad));
-    FaceGradients gradients(faces, grad, values_needed);
-    dispatch(faces.op, grad, [&](auto type) {
-        using scalar_t = decltype(type);
+    FaceGradients gradients(faces, grad, type, values_needed);
+    dispatch_computed(faces.op, grad, [&](auto tag) {
+        using scalar_t = decltype(tag);
         AssignFacesBackwardArgs<scalar_t> args;
         faces.set_geometry(args);
-        args.grad = input.const_data_ptr<scalar_t>();
-        args.output = output.mutable_data_ptr<scalar_t>();
+        args.grad = field_data<scalar_t>(input);
+        args.output = mutable_field_data<scalar_t>(output);
         gradients.set(faces, args.gradient);
         if (grad.is_cuda()) {
             const CudaCall call(faces.op, grad);
-            call.check(cuda::assign_faces_backward(args, call.device()));
+            call.check(cuda::assign_faces_backward(args, call.device(grad, output)));
             return;
         }
         physcon::assign_faces_backward(args, torch_executor(work(faces)));

@@ -86,7 +86,7 @@ struct Faces {
 struct FaceGradients {
     Tensor full[3], summed[3];
     bool wanted;
-    FaceGradients(const Faces& faces, const Tensor& like, bool needed);
+    FaceGradients(const Faces& faces, const Tensor& like, ScalarType dtype, bool needed);
     template <typename T>
     void set(const Faces& faces, FaceGradient<T> (&gradient)[3]) {
         for (int64_t axis = 0; axis < faces.dims; ++axis) {

@@ -40,6 +40,9 @@ struct Block {
           type(computed_type(call, field, *stencils[0])),
           faces(op, call.value_shape(call.out), type, call.grid.axes, values, stencils),
           corrected(false) {
+        if (type != ScalarType::Float && type != ScalarType::Double) {
+            refuse_dtype(op, field);
+        }
         for (const Tensor* gain : gains) {
             corrected = corrected || gain->numel() != 0;
         }
@@ -69,13 +72,16 @@ void set_sizes(const Block& block, Args& args) {
     args.out = block.call.out;
     std::copy(block.call.grid.size, block.call.grid.size + 3, args.size);
 }
-/// On the device of `like`.
+/// With x and the output in the storage of these tensors.
 template <typename T>
-void run_pointwise(const Block& block, const PointwiseArgs<T>& args, const Tensor& like) {
-    if (like.is_cuda()) {
-        CudaCall device(block.call.op, like);
-        void* memory = device.workspace(cuda::pointwise_workspace(args, device.device()));
-        device.check(cuda::pointwise(args, device.device(), memory));
+void run_pointwise(
+    const Block& block, const PointwiseArgs<T>& args, const Tensor& x, const Tensor& output
+) {
+    if (x.is_cuda()) {
+        CudaCall call(block.call.op, x);
+        const cuda::Device device = call.device(x, output);
+        void* memory = call.workspace(cuda::pointwise_workspace(args, device));
+        call.check(cuda::pointwise(args, device, memory));
         return;
     }
     const Executor executor = torch_executor(block.work());
@@ -103,7 +109,7 @@ std::pair<Tensor, Tensor> run_line(
     const Tensor spectrum = allocate(x, call.spectrum_shape(call.in), block.type);
     const Tensor shifts =
         allocate(x, block.corrected ? shifts_shape(call, gains) : Shape{0}, ScalarType::Double);
-    SpectralCudaCall<T> device(call, x);
+    SpectralCudaCall<T> device(call, x, x);
     cuda::FnoLineArgs<T> args;
     args.layer = layer;
     BoundarySpectralConvArgs<T>& convolution = args.convolution;
@@ -159,24 +165,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fno_block(
         const Shape shape = block.call.value_shape(block.call.out);
         field = kept ? allocate(x, shape, block.type) : allocate(x, shape);
     } else if (block.corrected) {
-        std::tie(field, spectrum, shifts) = boundary_spectral_conv(
+        std::tie(field, spectrum, shifts) = boundary_spectral_conv_to(
+            block.type,
             x,
             weight,
-            gain_0,
-            gain_1,
-            gain_2,
-            nothing,
-            nothing,
-            nothing,
-            no_stencil,
-            no_stencil,
-            no_stencil,
+            {&gain_0, &gain_1, &gain_2},
+            {&nothing, &nothing, &nothing},
+            {&no_stencil, &no_stencil, &no_stencil},
             period_or_size(period, block.call.size)
         );
     } else {
-        std::tie(field, spectrum) = spectral_conv(x, weight, period);
+        std::tie(field, spectrum) = spectral_conv_to(block.type, x, weight, period);
     }
-    Tensor y = kept ? allocate(x, shape_of(field)) : field;
+    const bool apart = kept || field.scalar_type() != x.scalar_type();
+    Tensor y = apart ? allocate(x, shape_of(field)) : field;
     dispatch(block.call.op, weight, [&](auto type) {
         using scalar_t = decltype(type);
         PointwiseArgs<scalar_t> args;
@@ -190,11 +192,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> fno_block(
         block.faces.set(args.rule);
         args.field = mutable_field_data<scalar_t>(field);
         args.output = mutable_field_data<scalar_t>(y);
+        args.keeps_field = kept;
         if (line) {
             std::tie(spectrum, shifts) =
                 run_line(block, x, weight, {&gain_0, &gain_1, &gain_2}, args);
         } else {
-            run_pointwise(block, args, x);
+            run_pointwise(block, args, x, y);
         }
     });
     return {y, kept ? field : nothing, spectrum, shifts};
@@ -248,11 +251,13 @@ Gradients fno_block_backward(
     bias_needed = bias_needed && block.has_bias();
     call.check("x", x_in, call.value_shape(call.in), grad_in.scalar_type());
     const Tensor grad = packed(grad_in), x = packed(x_in);
-    const Tensor nothing = allocate(grad, {0}),
+    const ScalarType type = block.type;
+    const bool stored = grad.scalar_type() != type;
+    const Tensor nothing = allocate(grad, {0}, type),
                  no_stencil = allocate(grad, {0}, ScalarType::Double);
     Tensor field = packed(field_in);
     if (activated && field.numel() == 0) {
-        field = std::get<0>(fno_block(
+        const auto again = fno_block(
             x,
             weight,
             skip,
@@ -267,36 +272,38 @@ Gradients fno_block_backward(
             stencil_1,
             stencil_2,
             period,
-            false,
-            false
-        ));
+            stored,
+            stored
+        );
+        // Without activation the output is the field; in 16 bits it would be rounded.
+        field = stored ? std::get<1>(again) : std::get<0>(again);
     }
     if (activated) {
-        call.check("field", field, shape_of(grad), grad.scalar_type());
+        call.check("field", field, shape_of(grad), type);
     }
-    const bool passed_on = !activated && !block.faces.any();
-    Tensor field_grad = passed_on ? grad : allocate(grad, shape_of(grad));
-    Tensor skip_out = allocate(grad, skip_needed ? Shape{call.in, call.out} : Shape{0});
-    Tensor bias_out = allocate(grad, bias_needed ? Shape{call.out} : Shape{0});
-    FaceGradients values(block.faces, grad, values_needed);
-    dispatch(call.op, grad, [&](auto type) {
-        using scalar_t = decltype(type);
+    const bool passed_on = !activated && !block.faces.any() && !stored;
+    Tensor field_grad = passed_on ? grad : allocate(grad, shape_of(grad), type);
+    Tensor skip_out = allocate(grad, skip_needed ? Shape{call.in, call.out} : Shape{0}, type);
+    Tensor bias_out = allocate(grad, bias_needed ? Shape{call.out} : Shape{0}, type);
+    FaceGradients values(block.faces, weight, type, values_needed);
+    dispatch(call.op, weight, [&](auto tag) {
+        using scalar_t = decltype(tag);
         PointwiseBackwardArgs<scalar_t> args;
         set_sizes(block, args);
-        args.grad = grad.const_data_ptr<scalar_t>();
+        args.grad = field_data<scalar_t>(grad);
         args.field = activated ? field.const_data_ptr<scalar_t>() : nullptr;
         args.activated = activated;
-        args.x = x.const_data_ptr<scalar_t>();
+        args.x = field_data<scalar_t>(x);
         block.faces.set(args.rule);
         values.set(block.faces, args.face_gradient);
         args.field_out = passed_on ? nullptr : field_grad.mutable_data_ptr<scalar_t>();
         args.skip_out = skip_needed ? skip_out.mutable_data_ptr<scalar_t>() : nullptr;
         args.bias_out = bias_needed ? bias_out.mutable_data_ptr<scalar_t>() : nullptr;
         if (grad.is_cuda()) {
-            CudaCall device(call.op, grad);
-            void* memory =
-                device.workspace(cuda::pointwise_backward_workspace(args, device.device()));
-            device.check(cuda::pointwise_backward(args, device.device(), memory));
+            CudaCall cuda_call(call.op, grad);
+            const cuda::Device device = cuda_call.device(grad, field_grad);
+            void* memory = cuda_call.workspace(cuda::pointwise_backward_workspace(args, device));
+            cuda_call.check(cuda::pointwise_backward(args, device, memory));
             return;
         }
         const Executor executor = torch_executor(block.work());
@@ -304,7 +311,7 @@ Gradients fno_block_backward(
         pointwise_backward(args, executor, workspace.data());
     });
     // Outputs never share memory, not even none.
-    Tensor x_out = allocate(grad, {0}), weight_out = allocate(grad, {0}), gain_out[3];
+    Tensor x_out = allocate(grad, {0}, type), weight_out = allocate(grad, {0}, type), gain_out[3];
     for (Tensor& gain : gain_out) {
         gain = allocate(grad, {0}, ScalarType::Double);
     }
@@ -344,20 +351,25 @@ Gradients fno_block_backward(
             field_grad, spectrum, weight, call.size, period, x_needed, weight_needed
         );
     }
-    if (x_needed && block.has_skip()) {
-        dispatch(call.op, grad, [&](auto type) {
-            using scalar_t = decltype(type);
+    Tensor x_grad = stored ? allocate(grad, shape_of(x_out)) : x_out;
+    if (x_needed && (block.has_skip() || stored)) {
+        dispatch(call.op, weight, [&](auto tag) {
+            using scalar_t = decltype(tag);
             PointwiseArgs<scalar_t> args;
             set_sizes(block, args);
             std::swap(args.in, args.out);
             args.x = field_grad.const_data_ptr<scalar_t>();
-            args.skip = {block.skip.const_data_ptr<scalar_t>(), call.out, 1};
-            args.field = args.output = x_out.mutable_data_ptr<scalar_t>();
-            run_pointwise(block, args, grad);
+            if (block.has_skip()) {
+                args.skip = {block.skip.const_data_ptr<scalar_t>(), call.out, 1};
+            }
+            args.field = x_out.mutable_data_ptr<scalar_t>();
+            args.output = mutable_field_data<scalar_t>(x_grad);
+            args.keeps_field = false;
+            run_pointwise(block, args, field_grad, x_grad);
         });
     }
     return {
-        x_out,
+        x_grad,
         weight_out,
         skip_out,
         bias_out,

@@ -142,6 +142,20 @@ boundary_spectral_conv_backward(
     bool values_needed
 );
 
+/// The forward ones with y in a dtype of its own: that of x, or where x has 16 bits float32.
+std::tuple<Tensor, Tensor> spectral_conv_to(
+    ScalarType result, const Tensor& x, const Tensor& weight, const std::vector<double>& period
+);
+std::tuple<Tensor, Tensor, Tensor> boundary_spectral_conv_to(
+    ScalarType result,
+    const Tensor& x,
+    const Tensor& weight,
+    const Tensor* const (&gains)[3],
+    const Tensor* const (&values)[3],
+    const Tensor* const (&stencils)[3],
+    const std::vector<double>& period
+);
+
 /// The length of x along its last axes as a period, unless one is given.
 inline std::vector<double> period_or_size(const std::vector<double>& period, const Shape& size) {
     return period.empty() ? std::vector<double>(size.begin(), size.end()) : period;

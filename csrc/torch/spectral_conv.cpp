@@ -336,7 +336,16 @@ Tensor fft_conv_backward(
 }  // namespace
 
 std::tuple<Tensor, Tensor> spectral_conv(
-    const Tensor& x_in, const Tensor& weight_in, const std::vector<double>& period
+    const Tensor& x, const Tensor& weight, const std::vector<double>& period
+) {
+    return spectral_conv_to(x.scalar_type(), x, weight, period);
+}
+
+std::tuple<Tensor, Tensor> spectral_conv_to(
+    ScalarType result,
+    const Tensor& x_in,
+    const Tensor& weight_in,
+    const std::vector<double>& period
 ) {
     const char* op = "physcon::spectral_conv";
     const int64_t d = std::max<int64_t>(1, weight_in.dim() - 3);
@@ -354,7 +363,7 @@ std::tuple<Tensor, Tensor> spectral_conv(
         });
         return {y, spectrum};
     }
-    Tensor y = allocate(x, call.value_shape(call.out));
+    Tensor y = allocate(x, call.value_shape(call.out), result);
     dispatch(op, weight, [&](auto tag) {
         using scalar_t = decltype(tag);
         SpectralConvArgs<scalar_t> args;
@@ -363,7 +372,7 @@ std::tuple<Tensor, Tensor> spectral_conv(
         args.y_out = mutable_field_data<scalar_t>(y);
         args.spectrum_out = spectrum.mutable_data_ptr<scalar_t>();
         if (x.is_cuda()) {
-            SpectralCudaCall<scalar_t> device(call, x);
+            SpectralCudaCall<scalar_t> device(call, x, y);
             args.tables = device.tables();
             device.run(
                 cuda::spectral_conv_workspace<scalar_t>, cuda::spectral_conv<scalar_t>, args
@@ -424,7 +433,7 @@ std::tuple<Tensor, Tensor> spectral_conv_backward(
         args.x_out = x_needed ? mutable_field_data<scalar_t>(x_out) : nullptr;
         args.weight_out = weight_needed ? weight_out.mutable_data_ptr<scalar_t>() : nullptr;
         if (grad.is_cuda()) {
-            SpectralCudaCall<scalar_t> device(call, grad);
+            SpectralCudaCall<scalar_t> device(call, grad, grad);
             args.tables = device.tables();
             device.run(
                 cuda::spectral_conv_backward_workspace<scalar_t>,

@@ -85,11 +85,14 @@ cuda::Launches wanted_launches() {
 }  // namespace
 
 template <typename T>
-SpectralCudaCall<T>::SpectralCudaCall(const SpectralCall& call, const Tensor& like)
-    : device_(call.op, like),
-      storage_(storage_of(like)),
-      own_tables_(like),
-      tables_(tables_of<T>(call, like, device_, own_tables_)),
+SpectralCudaCall<T>::SpectralCudaCall(
+    const SpectralCall& call, const Tensor& field, const Tensor& result
+)
+    : device_(call.op, field),
+      field_(field),
+      result_(result),
+      own_tables_(field),
+      tables_(tables_of<T>(call, field, device_, own_tables_)),
       launches_(wanted_launches()) {}
 
 template class SpectralCudaCall<float>;

@@ -8,20 +8,21 @@
 
 namespace physcon::binding {
 
-/// The dtype that a corrected convolution or a layer computes in: of 16-bit fields, kernels know
-/// those of lines whose faces the last pass assigns.
+/// The dtype that a corrected convolution or a layer computes in: of 16-bit fields on lines,
+/// kernels know those whose faces the last pass assigns.
 inline ScalarType computed_type(
     const SpectralCall& call, const Tensor& field, const Tensor& stencil
 ) {
     const int64_t width = stencil.numel() != 0 ? stencil.size(1) : 0;
-    return cuda::fuses_layer(call.grid, width) ? computed_type(field) : field.scalar_type();
+    const bool known = call.grid.axes > 1 || cuda::fuses_layer(call.grid, width);
+    return known ? computed_type(field) : field.scalar_type();
 }
 
 template <typename T>
 class SpectralCudaCall {
   public:
-    /// `like`: a field of the call, in the storage of all of them.
-    SpectralCudaCall(const SpectralCall& call, const Tensor& like);
+    /// `field` is what the call reads, `result` what it writes.
+    SpectralCudaCall(const SpectralCall& call, const Tensor& field, const Tensor& result);
     /// The tables of the grid, alive as long as this object.
     const T* tables() const {
         return tables_;
@@ -32,16 +33,14 @@ class SpectralCudaCall {
         const char* (*launch)(const Args&, const cuda::Device&, void*),
         const Args& args
     ) {
-        cuda::Device device = device_.device();
+        cuda::Device device = device_.device(field_, result_);
         device.launches = launches_;
-        device.storage = storage_;
         device_.check(launch(args, device, device_.workspace(workspace(args, device))));
     }
 
   private:
     CudaCall device_;
-    cuda::Storage storage_;
-    Tensor own_tables_;
+    Tensor field_, result_, own_tables_;
     const T* tables_;
     cuda::Launches launches_;
 };

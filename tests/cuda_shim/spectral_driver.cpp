@@ -15,7 +15,7 @@ using namespace physcon::cuda;
 using simt::Arrays;
 
 struct Header {
-    std::int64_t op, type, seed, skip, multiprocessors, major, launches, tf32;
+    std::int64_t op, type, seed, skip, result, multiprocessors, major, launches, tf32;
     std::int64_t axes, batch, in, out, activated;
     std::int64_t size[3], modes[3];
     double period[3];
@@ -24,20 +24,16 @@ struct Header {
     std::int64_t extents[3][5];  ///< of the gradients of the data
 };
 
+Storage storage_of(std::int64_t type) {
+    return type == 2 ? Storage::bfloat16 : type == 3 ? Storage::float16 : Storage::own;
+}
+
 struct Call {
     SpectralGrid grid;
     Device device;
     std::int64_t batch, in, out, points, modes;
     explicit Call(const Header& h)
-        : device{
-              nullptr,
-              static_cast<int>(h.multiprocessors),
-              static_cast<Launches>(h.launches),
-              h.tf32 != 0,
-              h.type == 2   ? Storage::bfloat16
-              : h.type == 3 ? Storage::float16
-                            : Storage::own
-          },
+        : device{nullptr, static_cast<int>(h.multiprocessors), static_cast<Launches>(h.launches), h.tf32 != 0, storage_of(h.type), storage_of(h.result)},
           batch(h.batch),
           in(h.in),
           out(h.out),
@@ -63,7 +59,7 @@ struct Call {
     /// A field that is an output, in its storage type.
     template <typename T>
     T* field(Arrays& arrays, std::int64_t count) const {
-        if (device.storage == Storage::own) {
+        if (device.result == Storage::own) {
             return arrays.output<T>(count);
         }
         return reinterpret_cast<T*>(arrays.output<std::uint16_t>(count));
@@ -162,7 +158,7 @@ const char* faces(const Header& h, const Call& call, Arrays& arrays) {
     std::copy(h.size, h.size + 3, a.size);
     a.input = arrays.input<T>();
     set_rules(h, arrays, true, a.rule);
-    a.output = arrays.output<T>(h.batch * h.out * call.points);
+    a.output = call.field<T>(arrays, h.batch * h.out * call.points);
     return assign_faces(a, call.device);
 }
 
@@ -174,7 +170,7 @@ const char* faces_backward(const Header& h, const Call& call, Arrays& arrays) {
     std::copy(h.size, h.size + 3, a.size);
     a.grad = arrays.input<T>();
     set_rules(h, arrays, false, a.rule);
-    a.output = arrays.output<T>(h.batch * h.out * call.points);
+    a.output = call.field<T>(arrays, h.batch * h.out * call.points);
     set_gradients(h, arrays, h.out, a.rule, a.gradient);
     return assign_faces_backward(a, call.device);
 }
@@ -288,9 +284,12 @@ const char* points(const Header& h, const Call& call, Arrays& arrays) {
     a.activated = h.activated != 0;
     set_rules(h, arrays, true, a.rule);
     const std::int64_t count = h.batch * h.out * call.points;
-    const bool kept = h.activated == 2;
-    a.output = arrays.output<T>(count);
-    a.field = kept ? arrays.output<T>(count) : a.output;
+    const bool kept = h.activated == 2, apart = kept || call.device.result != Storage::own;
+    a.output = call.field<T>(arrays, count);
+    a.field = kept    ? arrays.output<T>(count)
+              : apart ? static_cast<T*>(arrays.scratch(static_cast<std::size_t>(count) * sizeof(T)))
+                      : a.output;
+    a.keeps_field = kept;
     std::copy(convolution, convolution + count, a.field);
     return pointwise(a, call.device, arrays.scratch(pointwise_workspace(a, call.device)));
 }
@@ -307,8 +306,9 @@ const char* points_backward(const Header& h, const Call& call, Arrays& arrays) {
     a.x = arrays.input<T>();
     a.activated = h.activated != 0;
     set_rules(h, arrays, false, a.rule);
-    const bool passed_on = !a.activated && a.rule[0].stencil == nullptr &&
-                           a.rule[1].stencil == nullptr && a.rule[2].stencil == nullptr;
+    const bool passed_on = call.device.storage == Storage::own && !a.activated &&
+                           a.rule[0].stencil == nullptr && a.rule[1].stencil == nullptr &&
+                           a.rule[2].stencil == nullptr;
     a.field_out = arrays.output<T>(passed_on ? 0 : h.batch * h.out * call.points);
     a.skip_out = arrays.output<T>(h.in * h.out);
     a.bias_out = arrays.output<T>(h.out);

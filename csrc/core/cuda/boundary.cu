@@ -92,7 +92,7 @@ void forward_line(
     synthesis.weighted = true;
     synthesis.spectrum = call.output;
     synthesis.out = a.y_out;
-    synthesis.storage = device.storage;
+    synthesis.storage = device.result;
     synthesis.layer = layer;
     const FaceRule<T>& rule = pass.rule;
     const bool fused = fuses_faces(a.grid, rule.width);
@@ -101,7 +101,7 @@ void forward_line(
     }
     synthesise(synthesis, queue, arena);
     if (!arena.measures() && !fused && rule.stencil != nullptr) {
-        store_faces(face_args(a), queue);
+        store_faces(face_args(a), device, queue);
     }
 }
 
@@ -197,7 +197,7 @@ void backward_line(
     if (pulls) {
         synthesis.spectrum = call.input_gradient;
         synthesis.out = a.x_out;
-        synthesis.storage = device.storage;
+        synthesis.storage = device.result;
         synthesise(synthesis, queue, arena);
     }
     if (!arena.measures()) {
@@ -211,7 +211,7 @@ const char* forward(const BoundarySpectralConvArgs<T>& a, const Device& device, 
     if (a.grid.axes == 1) {
         forward_line(a, device, queue, arena);
     } else {
-        forward_grid(a, queue, arena);
+        forward_grid(a, device, queue, arena);
     }
     return queue.result();
 }
@@ -223,7 +223,7 @@ const char* backward(
     if (a.grid.axes == 1) {
         backward_line(a, device, queue, arena);
     } else {
-        backward_grid(a, queue, arena);
+        backward_grid(a, device, queue, arena);
     }
     return queue.result();
 }

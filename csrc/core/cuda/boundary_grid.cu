@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The corrected convolution on grids of two and three axes.
+#include <algorithm>
+
 #include "boundary_grid.cuh"
 #include "boundary_orbit.cuh"
 #include "boundary_plan.cuh"
@@ -73,7 +75,9 @@ struct Correction {
     }
     /// The a-slots of the records from the field, or (`adjoint`) added to the field from them.
     template <bool adjoint, typename Field>
-    void lines(Field* field, Complex* const (&buffers)[2]) const {
+    void lines(
+        Field* field, Complex* const (&buffers)[2], [[maybe_unused]] Storage storage = Storage::own
+    ) const {
         const EndLines ends = {FaceAxis(records.batch, records.in, grid.size, axis)};
         const int64_t run = 2 * records.in, lanes = records.batch * run;
         const int first = axis == 0 ? 1 : 0, second = axis == 2 ? 1 : 2;
@@ -115,6 +119,7 @@ struct Correction {
                 0,
                 ends,
                 field,
+                storage,
                 buffers[0]
             );
             for (int i = 0; i < count; ++i) {
@@ -153,6 +158,37 @@ struct Correction {
                 field
             );
         }
+    }
+};
+
+/// A field that a call writes. Where its faces are assigned or added to after `changed` numbers of
+/// 16 bits were made, those are computed from numbers that have not been rounded: kept beside the
+/// field by what transforms it as a whole, otherwise all in a field apart.
+template <typename T>
+struct Written {
+    T* wide;
+    bool apart;
+    T* place;  ///< until the end
+    Storage storage;
+
+    Written(T* field, const Device& device, int64_t changed, bool whole, Arena& arena) {
+        const bool rounded = device.result != Storage::own && changed > 0;
+        wide = arena.take<T>(rounded ? changed : 0);
+        apart = rounded && !whole;
+        place = apart ? wide : field;
+        storage = apart ? Storage::own : device.result;
+    }
+    void set(Synthesis<T>& synthesis) const {
+        synthesis.out = place;
+        synthesis.storage = storage;
+        synthesis.wide = wide;
+    }
+    /// Assigns faces, and rounds a field apart.
+    void finish(AssignFacesArgs<T> f, const Device& device, Queue& queue) const {
+        f.input = place;
+        Device from_place = device;
+        from_place.storage = storage;
+        store_faces(f, from_place, queue);
     }
 };
 
@@ -261,10 +297,12 @@ void gradients(const MixCall<T>& call, const GainGradients& gains, Queue& queue)
 }  // namespace
 
 template <typename T>
-void forward_grid(const BoundarySpectralConvArgs<T>& a, Queue& queue, Arena& arena) {
+void forward_grid(
+    const BoundarySpectralConvArgs<T>& a, const Device& device, Queue& queue, Arena& arena
+) {
     const Tables<T> tables = find_tables(a.grid, a.tables);
     MixCall<T> call = mixing<T>(a);
-    const int64_t numbers = call.modes * a.batch;
+    const int64_t numbers = call.modes * a.batch, points = point_count(a.grid);
     auto* spectrum = reinterpret_cast<Pair<T>*>(a.spectrum_out);
     auto* mixed = arena.take<Pair<T>>(numbers * a.out);
     auto* shifted = arena.take<Pair<T>>(numbers * a.in);
@@ -274,9 +312,13 @@ void forward_grid(const BoundarySpectralConvArgs<T>& a, Queue& queue, Arena& are
     const bool by_orbits = takes_orbits(orbits, queue);
     Complex* buffers[2];
     take_buffers(a, tables, whole, queue, arena, buffers);
+    const bool stores_faces = takes_planes<T>(a.grid, a.batch * a.out, queue);
+    const bool faces = any_rule(a.rule);
+    const Written<T> y(a.y_out, device, faces ? a.batch * a.out * points : 0, stores_faces, arena);
     auto* data = reinterpret_cast<Complex*>(a.shifts_out);
     auto analysis = analysis_of(a, tables, a.in);
     analysis.values = a.x;
+    analysis.storage = device.storage;
     analysis.out = spectrum;
     const EndRecords records = records_of(a, tables, data, queue);
     if (whole) {
@@ -295,7 +337,7 @@ void forward_grid(const BoundarySpectralConvArgs<T>& a, Queue& queue, Arena& are
         }
         const Correction<T> c(a, tables, axis, records.data[axis], queue);
         if (!whole) {
-            c.template lines<false>(a.x, buffers);
+            c.template lines<false>(a.x, buffers, device.storage);
         }
         if (by_orbits) {
             orbits.axis[axis].records = c.records;
@@ -328,14 +370,13 @@ void forward_grid(const BoundarySpectralConvArgs<T>& a, Queue& queue, Arena& are
     auto synthesis = synthesis_of(a, tables, a.out);
     synthesis.weighted = true;
     synthesis.spectrum = mixed;
-    synthesis.out = a.y_out;
-    const bool stores_faces = takes_planes<T>(a.grid, a.batch * a.out, queue);
+    y.set(synthesis);
     for (int axis = 0; axis < 3 && stores_faces; ++axis) {
         synthesis.rule[axis] = a.rule[axis];
     }
     synthesise(synthesis, queue, arena);
-    if (!arena.measures() && any_rule(a.rule) && !stores_faces) {
-        store_faces(face_args(a), queue);
+    if (!arena.measures() && faces && !stores_faces) {
+        y.finish(face_args(a), device, queue);
     }
 }
 
@@ -346,10 +387,12 @@ void forward_grid(const BoundarySpectralConvArgs<T>& a, Queue& queue, Arena& are
 ///
 /// so going back over the axes needs one running sum of the g_t.
 template <typename T>
-void backward_grid(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, Arena& arena) {
+void backward_grid(
+    const BoundarySpectralConvBackwardArgs<T>& a, const Device& device, Queue& queue, Arena& arena
+) {
     const Tables<T> tables = find_tables(a.grid, a.tables);
     MixCall<T> call = mixing<T>(a);
-    const int64_t numbers = call.modes * a.batch;
+    const int64_t numbers = call.modes * a.batch, points = point_count(a.grid);
     int64_t stack = 0, records = 0;
     for (int axis = 0; axis < 3; ++axis) {
         if (a.gains.data[axis] != nullptr) {
@@ -360,7 +403,7 @@ void backward_grid(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, A
     const bool whole = takes_planes<T>(a.grid, a.batch * a.out, queue);
     const bool ends_whole = takes_planes<T>(a.grid, a.batch * a.in, queue);
     const bool faces = any_rule(a.rule) && !whole;  // in a pass of their own
-    auto* interior = arena.take<T>(faces ? a.batch * a.out * point_count(a.grid) : 0);
+    auto* interior = arena.take<T>(faces ? a.batch * a.out * points : 0);
     auto* upstream = arena.take<Pair<T>>(numbers * a.out);
     auto* pulled = arena.take<Pair<T>>(numbers * a.in);
     auto* through = arena.take<Pair<T>>(stack > 1 ? numbers * a.in : 0);
@@ -369,16 +412,21 @@ void backward_grid(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, A
     auto* grads = arena.take<Complex>(records);
     OrbitCall<T> orbits = orbits_of(a, tables, call, arena);
     const bool by_orbits = takes_orbits(orbits, queue);
+    const bool adds = a.x_out != nullptr && stack > 0;
+    const Written<T> x(a.x_out, device, adds ? a.batch * a.in * points : 0, ends_whole, arena);
     Complex* buffers[2];
     take_buffers(a, tables, ends_whole, queue, arena, buffers);
     if (faces && !arena.measures()) {
         AssignFacesBackwardArgs<T> f = face_args(a);
         f.output = interior;
-        pull_back_faces(f, queue);
+        Device to_interior = device;
+        to_interior.result = Storage::own;
+        pull_back_faces(f, to_interior, queue);
     }
     auto analysis = analysis_of(a, tables, a.out);
     analysis.weighted = true;
     analysis.values = faces ? interior : a.grad;
+    analysis.storage = faces ? Storage::own : device.storage;
     analysis.out = upstream;
     for (int axis = 0; axis < 3 && whole; ++axis) {
         analysis.rule[axis] = a.rule[axis];
@@ -475,7 +523,7 @@ void backward_grid(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, A
     }
     auto synthesis = synthesis_of(a, tables, a.in);
     synthesis.spectrum = pulled;
-    synthesis.out = a.x_out;
+    x.set(synthesis);
     if (ends_whole) {
         synthesis.records = grad_of;
     }
@@ -483,14 +531,24 @@ void backward_grid(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, A
     for (int axis = 0; axis < 3 && !arena.measures() && !ends_whole; ++axis) {
         if (a.gains.data[axis] != nullptr) {
             const Correction<T> c(a, tables, axis, grad_of.data[axis], queue);
-            c.template lines<true>(a.x_out, buffers);
+            c.template lines<true>(x.place, buffers);
         }
+    }
+    if (!arena.measures() && x.apart) {
+        AssignFacesArgs<T> f;
+        f.items = a.batch;
+        f.channels = a.in;
+        f.output = a.x_out;
+        std::copy(a.grid.size, a.grid.size + 3, f.size);
+        x.finish(f, device, queue);
     }
 }
 
-#define PHYSCON_INSTANTIATE(T)                                                      \
-    template void forward_grid(const BoundarySpectralConvArgs<T>&, Queue&, Arena&); \
-    template void backward_grid(const BoundarySpectralConvBackwardArgs<T>&, Queue&, Arena&);
+#define PHYSCON_INSTANTIATE(T)                                                                     \
+    template void forward_grid(const BoundarySpectralConvArgs<T>&, const Device&, Queue&, Arena&); \
+    template void backward_grid(                                                                   \
+        const BoundarySpectralConvBackwardArgs<T>&, const Device&, Queue&, Arena&                  \
+    );
 PHYSCON_INSTANTIATE(float)
 PHYSCON_INSTANTIATE(double)
 

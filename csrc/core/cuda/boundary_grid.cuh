@@ -266,14 +266,14 @@ struct EndLines {
 
 template <typename T>
 __global__ void __launch_bounds__(grid_threads, 1) boundary_lines_kernel(
-    EndLines lines, const T* field, Complex* out
+    EndLines lines, const T* field, Storage storage, Complex* out
 ) {
     const FaceAxis& a = lines.axis;
     for (int64_t i = first_thread(); i < lines.count(); i += all_threads()) {
-        const T* begin = field + a.begin(lines.line(i));
+        const int64_t begin = a.begin(lines.line(i)), last = begin + (a.points - 1) * a.step;
         const int64_t to = lines.place(i);
-        out[to] = {static_cast<double>(begin[0]), 0};
-        out[to + a.channels] = {static_cast<double>(begin[(a.points - 1) * a.step]), 0};
+        out[to] = {static_cast<double>(number_of(field, begin, storage)), 0};
+        out[to + a.channels] = {static_cast<double>(number_of(field, last, storage)), 0};
     }
 }
 template <typename T>

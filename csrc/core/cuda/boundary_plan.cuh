@@ -65,8 +65,12 @@ AssignFacesBackwardArgs<T> face_args(const BoundarySpectralConvBackwardArgs<T>& 
 }
 
 template <typename T>
-void forward_grid(const BoundarySpectralConvArgs<T>& a, Queue& queue, Arena& arena);
+void forward_grid(
+    const BoundarySpectralConvArgs<T>& a, const Device& device, Queue& queue, Arena& arena
+);
 template <typename T>
-void backward_grid(const BoundarySpectralConvBackwardArgs<T>& a, Queue& queue, Arena& arena);
+void backward_grid(
+    const BoundarySpectralConvBackwardArgs<T>& a, const Device& device, Queue& queue, Arena& arena
+);
 
 }  // namespace physcon::cuda

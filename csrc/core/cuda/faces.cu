@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Face rules: the first axis while the field is copied, the others in place.
+// Face rules: all axes while the field is copied, or one after the other in place.
 #include "faces.cuh"
 
 #include "faces_plan.cuh"
@@ -14,60 +14,48 @@ int64_t blocks_for(int64_t count) {
     return smaller((count + face_threads - 1) / face_threads, face_blocks);
 }
 
-/// The axes in order, backwards for the adjoint.
+/// In place the axes in order, backwards for the adjoint.
 template <typename T, bool adjoint, typename Args>
-void all_axes(const Args& a, const T* in, Queue& queue) {
-    bool copied = in == a.output;
+void all_axes(const Args& a, const T* in, const Device& device, Queue& queue) {
+    T* gradient[3] = {nullptr, nullptr, nullptr};
+    if constexpr (adjoint) {
+        for (int axis = 0; axis < 3; ++axis) {
+            gradient[axis] = a.gradient[axis].values;
+        }
+    }
+    if (in != a.output) {
+        FaceCopy<T> c;
+        c.planes = a.items * a.channels;
+        c.channels = a.channels;
+        c.in = in;
+        c.out = a.output;
+        c.from = device.storage;
+        c.to = device.result;
+        for (int axis = 0; axis < 3; ++axis) {
+            c.size[axis] = a.size[axis];
+            c.rule[axis] = a.rule[axis];
+            c.gradient[axis] = gradient[axis];
+        }
+        const int64_t blocks =
+            blocks_for((c.planes * c.plane() + copied_points - 1) / copied_points);
+        queue.run(faces_copy_kernel<T, adjoint>, blocks, face_threads, 0, c);
+        return;
+    }
     for (int i = 0; i < 3; ++i) {
         const int axis = adjoint ? 2 - i : i;
-        const FaceRule<T>& rule = a.rule[axis];
-        const FaceAxis lines(a.items, a.channels, a.size, axis);
-        T* gradient = nullptr;
-        if constexpr (adjoint) {
-            gradient = a.gradient[axis].values;
-        }
-        if (rule.stencil == nullptr) {
+        if (a.rule[axis].stencil == nullptr) {
             continue;
         }
-        if (copied) {
-            queue.run(
-                faces_kernel<T, adjoint>,
-                blocks_for(lines.lines()),
-                face_threads,
-                0,
-                lines,
-                rule,
-                a.output,
-                gradient
-            );
-        } else {
-            queue.run(
-                faces_copy_kernel<T, adjoint>,
-                blocks_for(lines.planes * lines.plane),
-                face_threads,
-                0,
-                lines,
-                rule,
-                in,
-                a.output,
-                gradient
-            );
-        }
-        copied = true;
-    }
-    if (!copied) {
-        const FaceAxis lines(a.items, a.channels, a.size, 2);
-        T* nothing = nullptr;
+        const FaceAxis lines(a.items, a.channels, a.size, axis);
         queue.run(
-            faces_copy_kernel<T, adjoint>,
-            blocks_for(lines.planes * lines.plane),
+            faces_kernel<T, adjoint>,
+            blocks_for(lines.lines()),
             face_threads,
             0,
             lines,
-            FaceRule<T>{},
-            in,
+            a.rule[axis],
             a.output,
-            nothing
+            gradient[axis]
         );
     }
 }
@@ -75,8 +63,8 @@ void all_axes(const Args& a, const T* in, Queue& queue) {
 }  // namespace
 
 template <typename T>
-void store_faces(const AssignFacesArgs<T>& a, Queue& queue) {
-    all_axes<T, false>(a, a.input, queue);
+void store_faces(const AssignFacesArgs<T>& a, const Device& device, Queue& queue) {
+    all_axes<T, false>(a, a.input, device, queue);
 }
 
 template <typename T>
@@ -105,29 +93,29 @@ void sum_face_gradients(const AssignFacesBackwardArgs<T>& a, Queue& queue) {
 }
 
 template <typename T>
-void pull_back_faces(const AssignFacesBackwardArgs<T>& a, Queue& queue) {
-    all_axes<T, true>(a, a.grad, queue);
+void pull_back_faces(const AssignFacesBackwardArgs<T>& a, const Device& device, Queue& queue) {
+    all_axes<T, true>(a, a.grad, device, queue);
     sum_face_gradients(a, queue);
 }
 
 template <typename T>
 const char* assign_faces(const AssignFacesArgs<T>& args, const Device& device) {
     Queue queue(device.stream, device.multiprocessors);
-    store_faces(args, queue);
+    store_faces(args, device, queue);
     return queue.result();
 }
 template <typename T>
 const char* assign_faces_backward(const AssignFacesBackwardArgs<T>& args, const Device& device) {
     Queue queue(device.stream, device.multiprocessors);
-    pull_back_faces(args, queue);
+    pull_back_faces(args, device, queue);
     return queue.result();
 }
 
-#define PHYSCON_INSTANTIATE(T)                                                   \
-    template void store_faces(const AssignFacesArgs<T>&, Queue&);                \
-    template void sum_face_gradients(const AssignFacesBackwardArgs<T>&, Queue&); \
-    template void pull_back_faces(const AssignFacesBackwardArgs<T>&, Queue&);    \
-    template const char* assign_faces(const AssignFacesArgs<T>&, const Device&); \
+#define PHYSCON_INSTANTIATE(T)                                                               \
+    template void store_faces(const AssignFacesArgs<T>&, const Device&, Queue&);             \
+    template void sum_face_gradients(const AssignFacesBackwardArgs<T>&, Queue&);             \
+    template void pull_back_faces(const AssignFacesBackwardArgs<T>&, const Device&, Queue&); \
+    template const char* assign_faces(const AssignFacesArgs<T>&, const Device&);             \
     template const char* assign_faces_backward(const AssignFacesBackwardArgs<T>&, const Device&);
 PHYSCON_INSTANTIATE(float)
 PHYSCON_INSTANTIATE(double)

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// End points of a field on a grid, one axis per launch: out of place for all points, or in place
-// for the lines along the axis.
+// End points of a field on a grid: out of place in one launch for all points and axes, or in place
+// for the lines along one axis per launch.
 #pragma once
 
 #include "../faces.hpp"
 #include "device.cuh"
+#include "storage.hpp"
 
 namespace physcon::cuda {
 
 constexpr int face_threads = 256;
+constexpr int copied_points = 4;  // by a thread at once
 
 /// u_face = g + sum_j s_j u^(j); a row of zeros keeps the bits of g.
 template <typename T, typename Inwards>
@@ -43,6 +45,28 @@ __device__ T pulled_back(int64_t n, int64_t at, const FaceRule<T>& rule, const L
     }
     return static_cast<T>(sum);
 }
+/// A point of the gradient of a field before the axes from `axis` on were assigned.
+template <typename T, int axis = 0, typename Field>
+__device__ T before_faces(
+    const int64_t (&size)[3],
+    const FaceRule<T> (&rule)[3],
+    const Field& grad,
+    int64_t i,
+    int64_t j,
+    int64_t k
+) {
+    if constexpr (axis == 3) {
+        return grad[(i * size[1] + j) * size[2] + k];
+    } else {
+        const int64_t at = axis == 0 ? i : axis == 1 ? j : k;
+        return pulled_back(size[axis], at, rule[axis], [&](int64_t p) {
+            return before_faces<T, axis + 1>(
+                size, rule, grad, axis == 0 ? p : i, axis == 1 ? p : j, axis == 2 ? p : k
+            );
+        });
+    }
+}
+
 /// The same for a line in memory, points `step` apart.
 template <typename T>
 __device__ T
@@ -94,39 +118,117 @@ __device__ inline int64_t all_threads() {
     return static_cast<int64_t>(gridDim.x) * blockDim.x;
 }
 
-/// Out of place; without a stencil a copy. The line of a point and its place there:
-template <typename T, bool adjoint>
-__global__ void __launch_bounds__(face_threads, 1) faces_copy_kernel(
-    FaceAxis a, FaceRule<T> rule, const T* in, T* out, T* gradient
-) {
-    const int64_t faces = a.count[0] * a.count[1];
-    for (int64_t e = first_thread(); e < a.planes * a.plane; e += all_threads()) {
-        const int64_t at = e % a.plane / a.step % a.points, last = a.points - 1 - at;
-        if (rule.stencil == nullptr) {
-            out[e] = in[e];
-            continue;
+/// A field (planes, size) from one place in memory to another, each in its storage.
+template <typename T>
+struct FaceCopy {
+    int64_t planes, channels, size[3];
+    FaceRule<T> rule[3];
+    const T* in;
+    T* out;
+    Storage from, to;
+    T* gradient[3];  ///< of the data, (planes, 2, other sizes); adjoint only
+    __host__ __device__ int64_t plane() const {
+        return size[0] * size[1] * size[2];
+    }
+    /// Whether a point of an axis is assigned, or (`adjoint`) takes part in what is.
+    template <bool adjoint>
+    __device__ bool touches(int axis, int64_t at) const {
+        const FaceRule<T>& r = rule[axis];
+        const int64_t reach = r.stencil == nullptr ? 0 : adjoint ? r.width : 1;
+        return at < reach || size[axis] - 1 - at < reach;
+    }
+    /// The data of a face of plane `row` at (i, j) of the other axes.
+    __device__ T value(const FaceRule<T>& r, int64_t row, int end, int64_t i, int64_t j) const {
+        return r.values
+            [row / channels * r.item + row % channels * r.channel + end * r.end + i * r.tangent[0] +
+             j * r.tangent[1]];
+    }
+};
+/// The numbers of one plane of it.
+template <typename T>
+struct FacePlane {
+    const FaceCopy<T>& copy;
+    int64_t row;
+    __device__ T operator[](int64_t at) const {
+        return number_of(copy.in, row * copy.plane() + at, copy.from);
+    }
+};
+
+/// A point of a plane after the axes up to `axis` were assigned.
+template <typename T, int axis = 2>
+__device__ T after_faces(const FacePlane<T>& plane, int64_t i, int64_t j, int64_t k) {
+    const FaceCopy<T>& c = plane.copy;
+    if constexpr (axis < 0) {
+        return plane[(i * c.size[1] + j) * c.size[2] + k];
+    } else {
+        const FaceRule<T>& rule = c.rule[axis];
+        const int64_t at = axis == 0 ? i : axis == 1 ? j : k, last = c.size[axis] - 1 - at;
+        const auto before = [&](int64_t p) {
+            return after_faces<T, axis - 1>(
+                plane, axis == 0 ? p : i, axis == 1 ? p : j, axis == 2 ? p : k
+            );
+        };
+        if (rule.stencil == nullptr || (at != 0 && last != 0)) {
+            return before(at);
         }
-        const T* begin = in + (e - at * a.step);
-        if (adjoint) {
-            out[e] = pulled_back(begin, a.points, at, rule, a.step);
-        }
-        if (at != 0 && last != 0) {
-            if (!adjoint) {
-                out[e] = in[e];
-            }
-            continue;
-        }
-        const int64_t inside = e % a.plane - at * a.step;
-        const int64_t line = e / a.plane * faces + inside / a.stride[0] % a.count[0] * a.count[1] +
-                             inside / a.stride[1] % a.count[1];
         const int end = at == 0 ? 0 : 1;
-        if (!adjoint) {
-            const int64_t inwards = end == 0 ? a.step : -a.step;
-            out[e] = face_value(rule, end, a.value(rule, line, end), [&](int64_t j) {
-                return in[e + j * inwards];
-            });
-        } else if (gradient != nullptr) {
-            gradient[a.face(line, end)] = in[e];
+        const T value = c.value(rule, plane.row, end, axis == 0 ? j : i, axis == 2 ? j : k);
+        return face_value(rule, end, value, [&](int64_t inwards) {
+            return before(end == 0 ? inwards : at - inwards);
+        });
+    }
+}
+
+/// The gradient of the data of the faces of `axis` and later ones that a point lies on.
+template <typename T, int axis = 0>
+__device__ void keep_face_gradients(const FacePlane<T>& plane, int64_t i, int64_t j, int64_t k) {
+    const FaceCopy<T>& c = plane.copy;
+    const int64_t at = axis == 0 ? i : axis == 1 ? j : k, last = c.size[axis] - 1 - at;
+    if (c.rule[axis].stencil != nullptr && c.gradient[axis] != nullptr && (at == 0 || last == 0)) {
+        constexpr int second = axis == 2 ? 1 : 2;
+        const int64_t faces = c.plane() / c.size[axis];
+        const int64_t line = (axis == 0 ? j : i) * c.size[second] + (axis == 2 ? j : k);
+        c.gradient[axis][(2 * plane.row + (at == 0 ? 0 : 1)) * faces + line] =
+            before_faces<T, axis + 1>(c.size, c.rule, plane, i, j, k);
+    }
+    if constexpr (axis < 2) {
+        keep_face_gradients<T, axis + 1>(plane, i, j, k);
+    }
+}
+
+/// Out of place; without rules a copy. A thread has several points on their way at once, and then
+/// stores those that rules touch once more.
+template <typename T, bool adjoint>
+__global__ void __launch_bounds__(face_threads, 1) faces_copy_kernel(FaceCopy<T> c) {
+    const int64_t count = c.planes * c.plane(), step = all_threads();
+    for (int64_t begin = first_thread(); begin < count; begin += copied_points * step) {
+        T points[copied_points];
+#pragma unroll
+        for (int p = 0; p < copied_points; ++p) {
+            const int64_t e = begin + p * step;
+            points[p] = e < count ? number_of(c.in, e, c.from) : T(0);
+        }
+#pragma unroll
+        for (int p = 0; p < copied_points; ++p) {
+            if (begin + p * step < count) {
+                store_number(c.out, begin + p * step, points[p], c.to);
+            }
+        }
+#pragma unroll 1
+        for (int64_t e = begin; e < smaller(count, begin + copied_points * step); e += step) {
+            const FacePlane<T> plane = {c, e / c.plane()};
+            const int64_t k = e % c.size[2], j = e / c.size[2] % c.size[1];
+            const int64_t i = e % c.plane() / (c.size[1] * c.size[2]);
+            if (!c.template touches<adjoint>(0, i) && !c.template touches<adjoint>(1, j) &&
+                !c.template touches<adjoint>(2, k)) {
+                continue;
+            }
+            if (adjoint) {
+                store_number(c.out, e, before_faces(c.size, c.rule, plane, i, j, k), c.to);
+                keep_face_gradients(plane, i, j, k);
+            } else {
+                store_number(c.out, e, after_faces(plane, i, j, k), c.to);
+            }
         }
     }
 }

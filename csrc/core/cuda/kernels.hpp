@@ -32,15 +32,17 @@ const KernelRecord* kernel_records() noexcept;
 enum class Launches { automatic, one, several };
 
 /// Where a call runs: a cudaStream_t, the number of multiprocessors of its device, whether
-/// transforms of single precision may round their operands to 10 bits after the point, and how x, y
-/// and their gradients lie in memory: for `spectral_conv`, and for the other convolutions of lines
-/// where `fuses_layer` holds for their face rules. `field` of a layer is float in any case.
+/// transforms of single precision may round their operands to 10 bits after the point, and how
+/// fields lie in memory: x and the gradient of y that a convolution, a layer or a face rule reads,
+/// and y and the gradient of x that it writes. On lines the two are the same, and other than `own`
+/// only where `fuses_layer` holds for the face rules. `field` of a layer is float in any case.
 struct Device {
     void* stream = nullptr;
     int multiprocessors = 1;
     Launches launches = Launches::automatic;
     bool tf32 = false;
     Storage storage = Storage::own;
+    Storage result = Storage::own;
 };
 
 /// For diagonal priors without a covariance T may be a 16-bit type.

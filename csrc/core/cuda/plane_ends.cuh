@@ -53,9 +53,10 @@ struct PlaneFaces {
     }
 };
 
-/// Faces from their rules, one axis after the other, in a field that the block has stored.
-template <typename T, int axis = 0>
-__device__ void assign_plane_faces(const PlaneEnds<T>& e, int64_t row, T* field) {
+/// Faces from their rules, one axis after the other, in a field that the block has stored; what is
+/// assigned goes to also(at, value), too.
+template <typename T, int axis = 0, typename Also>
+__device__ void assign_plane_faces(const PlaneEnds<T>& e, int64_t row, T* field, const Also& also) {
     const FaceRule<T>& rule = e.rule[axis];
     if (rule.stencil != nullptr) {
         const PlaneFaces<T, axis> faces(e, row);
@@ -64,7 +65,8 @@ __device__ void assign_plane_faces(const PlaneEnds<T>& e, int64_t row, T* field)
             const int64_t i = line / e.grid.size[faces.second],
                           j = line % e.grid.size[faces.second];
             for (int end = 0; end < 2; ++end) {
-                T* face = field + faces.at(end, i, j);
+                const int64_t place = faces.at(end, i, j);
+                T* face = field + place;
                 const int64_t inwards = end == 0 ? faces.step() : -faces.step();
                 const T value =
                     rule.values
@@ -72,32 +74,18 @@ __device__ void assign_plane_faces(const PlaneEnds<T>& e, int64_t row, T* field)
                          end * rule.end + i * rule.tangent[0] + j * rule.tangent[1]];
                 *face =
                     face_value(rule, end, value, [&](int64_t at) { return face[at * inwards]; });
+                also(place, *face);
             }
         }
     }
     if constexpr (axis < 2) {
-        assign_plane_faces<T, axis + 1>(e, row, field);
-    }
-}
-
-/// A point of the gradient of a field before the axes from `axis` on were assigned.
-template <typename T, int axis = 0>
-__device__ T before_faces(const PlaneEnds<T>& e, const T* grad, int64_t i, int64_t j, int64_t k) {
-    if constexpr (axis == 3) {
-        return grad[(i * e.grid.size[1] + j) * e.grid.size[2] + k];
-    } else {
-        const int64_t at = axis == 0 ? i : axis == 1 ? j : k;
-        return pulled_back(e.grid.size[axis], at, e.rule[axis], [&](int64_t p) {
-            return before_faces<T, axis + 1>(
-                e, grad, axis == 0 ? p : i, axis == 1 ? p : j, axis == 2 ? p : k
-            );
-        });
+        assign_plane_faces<T, axis + 1>(e, row, field, also);
     }
 }
 
 /// Gradients of the data of faces, axis by axis, as far as they are wanted.
-template <typename T, int axis = 0>
-__device__ void store_face_gradients(const PlaneEnds<T>& e, int64_t row, const T* grad) {
+template <typename T, int axis = 0, typename Field>
+__device__ void store_face_gradients(const PlaneEnds<T>& e, int64_t row, const Field& grad) {
     if (e.rule[axis].stencil != nullptr && e.face_gradient[axis] != nullptr) {
         const PlaneFaces<T, axis> faces(e, row);
         for (int64_t line = threadIdx.x; line < faces.lines(); line += blockDim.x) {
@@ -107,7 +95,8 @@ __device__ void store_face_gradients(const PlaneEnds<T>& e, int64_t row, const T
                 const int64_t at = end == 0 ? 0 : faces.points() - 1;
                 e.face_gradient[axis][(2 * row + end) * faces.lines() + line] =
                     before_faces<T, axis + 1>(
-                        e,
+                        e.grid.size,
+                        e.rule,
                         grad,
                         axis == 0 ? at : i,
                         axis == 1   ? at
@@ -166,8 +155,10 @@ inline int64_t end_numbers(const SpectralGrid& grid, int threads) {
 }
 
 /// The end lines of a field, transformed along the other axes, to the records.
-template <typename T, int axis = 0>
-__device__ void record_ends(Complex* memory, const PlaneEnds<T>& e, int64_t row, const T* field) {
+template <typename T, int axis = 0, typename Field>
+__device__ void record_ends(
+    Complex* memory, const PlaneEnds<T>& e, int64_t row, const Field& field
+) {
     Complex* record = e.records.data[axis];
     if (record != nullptr) {
         const PlaneFaces<T, axis> faces(e, row);
@@ -188,7 +179,8 @@ __device__ void record_ends(Complex* memory, const PlaneEnds<T>& e, int64_t row,
                 points_1 * modes_2,
                 points_2,
                 [&](int64_t unit, int64_t p, Complex& sum) {
-                    const auto value = static_cast<double>(field[faces.at(end, unit / modes_2, p)]);
+                    const T number = field[faces.at(end, unit / modes_2, p)];
+                    const auto value = static_cast<double>(number);
                     const Complex z = basis_2[p * modes_2 + unit % modes_2];
                     sum.re += value * z.re;
                     sum.im -= value * z.im;
@@ -222,9 +214,12 @@ __device__ void record_ends(Complex* memory, const PlaneEnds<T>& e, int64_t row,
     }
 }
 
-/// The adjoint: what the records hold is added to the end lines of a field that the block stored.
-template <typename T, int axis = 0>
-__device__ void add_ends(Complex* memory, const PlaneEnds<T>& e, int64_t row, T* field) {
+/// The adjoint: what the records hold is added to the end lines of a field that the block stored;
+/// `also` as above.
+template <typename T, int axis = 0, typename Also>
+__device__ void add_ends(
+    Complex* memory, const PlaneEnds<T>& e, int64_t row, T* field, const Also& also
+) {
     const Complex* record = e.records.data[axis];
     if (record != nullptr) {
         const PlaneFaces<T, axis> faces(e, row);
@@ -266,15 +261,16 @@ __device__ void add_ends(Complex* memory, const PlaneEnds<T>& e, int64_t row, T*
                     sum.re -= v.im * z.im;
                 },
                 [&](int64_t unit, const Complex& sum) {
-                    T& point = field[faces.at(end, unit / points_2, unit % points_2)];
-                    point = static_cast<T>(static_cast<double>(point) + sum.re);
+                    const int64_t place = faces.at(end, unit / points_2, unit % points_2);
+                    field[place] = static_cast<T>(static_cast<double>(field[place]) + sum.re);
+                    also(place, field[place]);
                 }
             );
             __syncthreads();
         }
     }
     if constexpr (axis < 2) {
-        add_ends<T, axis + 1>(memory, e, row, field);
+        add_ends<T, axis + 1>(memory, e, row, field, also);
     }
 }
 

@@ -49,6 +49,8 @@ const char* forward(const PointwiseArgs<T>& a, const Device& device, Arena& aren
     c.out = a.out;
     c.points = points_of(a);
     c.x = a.x;
+    c.storage = device.storage;
+    c.result = device.result;
     c.skip = a.skip;
     c.bias = a.bias;
     c.convolution = a.field;
@@ -59,14 +61,20 @@ const char* forward(const PointwiseArgs<T>& a, const Device& device, Arena& aren
     if (faces && a.activated && !apart) {
         field = arena.take<T>(a.items * a.out * c.points);
     }
-    c.field = field == a.output ? nullptr : field;
+    c.field = field == a.output || !(faces || a.keeps_field) ? nullptr : field;
     if (arena.measures()) {
         return nullptr;
     }
     c.row_tiles = pieces(a.out, PointCut::tile_rows);
     c.point_tiles = pieces(c.points, 2 * point_column_threads * thread_columns);
+    auto* kernel = pointwise_kernel<T, false>;
+    if constexpr (sizeof(T) == 4) {
+        if (device.result != Storage::own) {
+            kernel = pointwise_kernel<T, true>;
+        }
+    }
     queue.run_any(
-        pointwise_kernel<T>,
+        kernel,
         a.items * c.row_tiles * c.point_tiles,
         point_column_threads * PointCut::row_threads,
         product_bytes<PointCut, T>(point_column_threads),
@@ -87,7 +95,8 @@ const char* forward(const PointwiseArgs<T>& a, const Device& device, Arena& aren
             prescribed_of<T>(a),
             a.activated,
             field,
-            a.output
+            a.output,
+            device.result
         );
     }
     return queue.result();
@@ -104,6 +113,7 @@ const char* backward(const PointwiseBackwardArgs<T>& a, const Device& device, Ar
     c.out = a.out;
     c.points = points;
     c.x = a.x;
+    c.storage = device.storage;
     c.grad = a.field_out == nullptr ? a.grad : a.field_out;
     c.row_tiles = pieces(a.in + 1, PointGradientCut::tile_rows);
     c.column_tiles = pieces(a.out, gradient_column_threads * thread_columns);
@@ -130,11 +140,12 @@ const char* backward(const PointwiseBackwardArgs<T>& a, const Device& device, Ar
             points,
             prescribed_of<T>(a),
             a.grad,
+            device.storage,
             a.field,
             a.field_out
         );
     }
-    if (faces) {
+    if (faces || (!a.activated && a.field_out != nullptr)) {
         AssignFacesBackwardArgs<T> f;
         f.items = a.items;
         f.channels = a.out;
@@ -145,11 +156,19 @@ const char* backward(const PointwiseBackwardArgs<T>& a, const Device& device, Ar
             f.rule[axis] = a.rule[axis];
             f.gradient[axis] = a.face_gradient[axis];
         }
-        pull_back_faces(f, queue);
+        Device to_field = device;
+        to_field.result = Storage::own;
+        pull_back_faces(f, to_field, queue);
     }
     if (sums) {
+        auto* kernel = pointwise_gradient_kernel<T, false>;
+        if constexpr (sizeof(T) == 4) {
+            if (device.storage != Storage::own) {
+                kernel = pointwise_gradient_kernel<T, true>;
+            }
+        }
         queue.run(
-            pointwise_gradient_kernel<T>,
+            kernel,
             c.row_tiles * c.column_tiles * splits,
             gradient_column_threads * PointGradientCut::row_threads,
             product_bytes<PointGradientCut, T>(gradient_column_threads),

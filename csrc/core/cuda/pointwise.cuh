@@ -38,8 +38,9 @@ struct Prescribed {
 template <typename T>
 struct PointCall {
     int64_t items = 0, in = 0, out = 0, points = 0;
-    const T* x = nullptr;  ///< (items, in, points)
-    MatrixView<T> skip;    ///< (out, in)
+    const T* x = nullptr;                                   ///< (items, in, points)
+    Storage storage = Storage::own, result = Storage::own;  ///< of `x` and `output`
+    MatrixView<T> skip;                                     ///< (out, in)
     const T* bias = nullptr;
     const T* convolution = nullptr;  ///< (items, out, points); may be `output`
     T* field = nullptr;              ///< u, or null
@@ -48,7 +49,8 @@ struct PointCall {
     int64_t row_tiles = 0, point_tiles = 0;
 };
 
-template <typename T>
+/// `stored`: `output` in 16 bits, perhaps `x`.
+template <typename T, bool stored>
 __global__ void __launch_bounds__(most_product_threads, 1) pointwise_kernel(PointCall<T> c) {
     const int columns = static_cast<int>(blockDim.x) / PointCut::row_threads * thread_columns;
     const int64_t place = block_index(), item = place / (c.point_tiles * c.row_tiles);
@@ -57,7 +59,10 @@ __global__ void __launch_bounds__(most_product_threads, 1) pointwise_kernel(Poin
     }
     const int64_t point0 = place % c.point_tiles * 2 * columns;
     const int64_t row0 = place / c.point_tiles % c.row_tiles * PointCut::tile_rows;
-    const T* x = c.x + item * c.in * c.points;
+    const auto output = field_of<stored>(c.output, c.result);
+    const auto number = [&](int64_t at) {
+        return stored ? number_of(c.x, at, c.storage) : c.x[at];
+    };
     const auto left = [&](int64_t i, int row) -> Pair<T> {
         const int64_t o = row0 + row;
         const T s = o < c.out ? c.skip.data[o * c.skip.row + i * c.skip.column] : T(0);
@@ -65,8 +70,8 @@ __global__ void __launch_bounds__(most_product_threads, 1) pointwise_kernel(Poin
     };
     const auto right = [&](int64_t i, int column) -> Pair<T> {
         const int64_t p = point0 + column, q = p + columns;
-        const T* line = x + i * c.points;
-        return {p < c.points ? line[p] : T(0), q < c.points ? line[q] : T(0)};
+        const int64_t line = (item * c.in + i) * c.points;
+        return {p < c.points ? number(line + p) : T(0), q < c.points ? number(line + q) : T(0)};
     };
     const auto put = [&](int64_t o, int64_t p, T product) {
         if (o >= c.out || p >= c.points) {
@@ -77,7 +82,7 @@ __global__ void __launch_bounds__(most_product_threads, 1) pointwise_kernel(Poin
         if (c.field != nullptr) {
             c.field[at] = u;
         }
-        c.output[at] = c.activated ? gelu(u) : u;
+        output[at] = c.activated ? gelu(u) : u;
     };
     const auto store = [&](int row, int column, T first, T second) {
         put(row0 + row, point0 + column, first);
@@ -91,7 +96,13 @@ __global__ void __launch_bounds__(most_product_threads, 1) pointwise_kernel(Poin
 /// The faces of one axis of u, and their activation.
 template <typename T>
 __global__ void __launch_bounds__(face_threads, 1) pointwise_faces_kernel(
-    FaceAxis a, int axis, Prescribed<T> prescribed, bool activated, T* field, T* output
+    FaceAxis a,
+    int axis,
+    Prescribed<T> prescribed,
+    bool activated,
+    T* field,
+    T* output,
+    Storage result
 ) {
     const FaceRule<T> rule = axis == 0   ? prescribed.rule[0]
                              : axis == 1 ? prescribed.rule[1]
@@ -105,31 +116,41 @@ __global__ void __launch_bounds__(face_threads, 1) pointwise_faces_kernel(
             return field[at + j * inwards];
         });
         field[at] = u;
-        output[at] = activated && !prescribed(at % a.plane) ? gelu(u) : u;
+        const T y = activated && !prescribed(at % a.plane) ? gelu(u) : u;
+        store_number(output, at, y, result);
     }
 }
 
 /// Gradient of u from that of gelu(u).
 template <typename T>
 __global__ void __launch_bounds__(face_threads, 1) pointwise_slope_kernel(
-    int64_t count, int64_t points, Prescribed<T> prescribed, const T* grad, const T* field, T* out
+    int64_t count,
+    int64_t points,
+    Prescribed<T> prescribed,
+    const T* grad,
+    Storage storage,
+    const T* field,
+    T* out
 ) {
     for (int64_t e = first_thread(); e < count; e += all_threads()) {
-        out[e] = prescribed(e % points) ? grad[e] : grad[e] * gelu_slope(field[e]);
+        const T g = number_of(grad, e, storage);
+        out[e] = prescribed(e % points) ? g : g * gelu_slope(field[e]);
     }
 }
 
 template <typename T>
 struct PointGradientCall {
     int64_t items = 0, in = 0, out = 0, points = 0;
-    const T* x = nullptr;     ///< (items, in, points)
+    const T* x = nullptr;  ///< (items, in, points)
+    Storage storage = Storage::own;
     const T* grad = nullptr;  ///< (items, out, points)
     T* parts = nullptr;       ///< (splits, in + 1, out); the last row is for the bias
     int64_t row_tiles = 0, column_tiles = 0, run = 0;
 };
 
 /// Products of x, and of ones, with the gradient: a part of the points of all items per block.
-template <typename T>
+/// `stored`: x in 16 bits.
+template <typename T, bool stored>
 __global__ void __launch_bounds__(most_product_threads, 1) pointwise_gradient_kernel(
     PointGradientCall<T> c
 ) {
@@ -140,15 +161,16 @@ __global__ void __launch_bounds__(most_product_threads, 1) pointwise_gradient_ke
     const int64_t split = blockIdx.x / (c.row_tiles * c.column_tiles);
     // Two points of a line per step, half a line apart.
     const int64_t half = (c.points + 1) / 2, all = c.items * half;
-    const auto two = [&](const T* line, int64_t p) -> Pair<T> {
-        return {line[p], p + half < c.points ? line[p + half] : T(0)};
+    const auto two = [&](const auto& line, int64_t p) -> Pair<T> {
+        return {line[p], p + half < c.points ? static_cast<T>(line[p + half]) : T(0)};
     };
+    const auto x = field_of<stored>(c.x, c.storage);
     const auto left = [&](int64_t step, int row) -> Pair<T> {
         const int64_t i = row0 + row;
         if (i >= c.in) {
             return i == c.in ? Pair<T>{1, 1} : Pair<T>{0, 0};
         }
-        return two(c.x + (step / half * c.in + i) * c.points, step % half);
+        return two(x + (step / half * c.in + i) * c.points, step % half);
     };
     const auto right = [&](int64_t step, int column) -> Pair<T> {
         const int64_t o = column0 + column;

@@ -338,7 +338,7 @@ const char* forward(const SpectralConvArgs<T>& a, const Device& device, Arena& a
     synthesis.weighted = true;
     synthesis.spectrum = call.output;
     synthesis.out = a.y_out;
-    synthesis.storage = device.storage;
+    synthesis.storage = device.result;
     synthesise(synthesis, queue, arena);
     return queue.result();
 }
@@ -390,7 +390,7 @@ const char* backward(const SpectralConvBackwardArgs<T>& a, const Device& device,
         synthesis.tables = tables;
         synthesis.spectrum = call.input_gradient;
         synthesis.out = a.x_out;
-        synthesis.storage = device.storage;
+        synthesis.storage = device.result;
         synthesise(synthesis, queue, arena);
     }
     return queue.result();

@@ -41,8 +41,7 @@ struct Analysis {
     Tables<T> tables;
     bool weighted = false;
     const T* values = nullptr;
-    /// Of the values. Those of planes have no rules and no records in 16 bits.
-    Storage storage = Storage::own;
+    Storage storage = Storage::own;  ///< of the values
     Pair<T>* out = nullptr;
     int64_t channels = 1;  ///< a row is item * channels + channel
     /// The values are pulled back through these rules: on a single axis and on whole planes only,
@@ -64,7 +63,9 @@ struct Synthesis {
     bool weighted = false;
     const Pair<T>* spectrum = nullptr;
     T* out = nullptr;
-    Storage storage = Storage::own;  ///< of `out` and of x of `layer`; as in Analysis
+    Storage storage = Storage::own;  ///< of `out` and of x of `layer`
+    /// Memory for a field of T, with rules or records of whole planes in 16 bits.
+    T* wide = nullptr;
     int64_t channels = 1;
     /// Whole planes, or a single axis and `fuses_faces`; those of `layer` if given.
     FaceRule<T> rule[3];

@@ -72,6 +72,10 @@ Kernel<T> analysis_kernel(Arithmetic wanted, PlaneInput input) {
         return spectral_plane_analysis_kernel<T, volume, PlaneInput::faces, Arithmetic::fused>;
     }
     if constexpr (sizeof(T) == 4) {
+        if (input == PlaneInput::stored_faces) {
+            constexpr PlaneInput both = PlaneInput::stored_faces;
+            return spectral_plane_analysis_kernel<T, volume, both, Arithmetic::fused>;
+        }
         if (input == PlaneInput::stored) {
             return analysis_of<T, volume, PlaneInput::stored>(wanted);
         }
@@ -141,9 +145,10 @@ void analyse_planes(const Analysis<T>& a, Queue& queue) {
     }
     const bool faces = any_rule(a.rule);
     const Arithmetic arithmetic = faces ? Arithmetic::fused : plane_arithmetic<T>(a.grid, queue);
-    const PlaneInput input = faces                       ? PlaneInput::faces
-                             : a.storage == Storage::own ? PlaneInput::plain
-                                                         : PlaneInput::stored;
+    const bool stored = a.storage != Storage::own;
+    const PlaneInput input = faces    ? stored ? PlaneInput::stored_faces : PlaneInput::faces
+                             : stored ? PlaneInput::stored
+                                      : PlaneInput::plain;
     const Kernel<T> kernel = a.grid.axes == 3 ? analysis_kernel<T, true>(arithmetic, input)
                                               : analysis_kernel<T, false>(arithmetic, input);
     const Shape shape = analysis_shape<T>(a.grid, arithmetic);
@@ -156,6 +161,11 @@ void synthesise_planes(const Synthesis<T>& s, Queue& queue) {
     c.spectrum = s.spectrum;
     c.out = s.out;
     c.storage = s.storage;
+    c.wide = s.wide;
+    for (int axis = 0; axis < 3; ++axis) {
+        const int64_t ends = s.records.data[axis] != nullptr ? 1 : 0;
+        c.reach[axis] = s.rule[axis].stencil != nullptr ? s.rule[axis].width : ends;
+    }
     const Arithmetic arithmetic = plane_arithmetic<T>(s.grid, queue);
     const Kernel<T> kernel = s.grid.axes == 3 ? synthesis_kernel<T, true>(arithmetic, s.storage)
                                               : synthesis_kernel<T, false>(arithmetic, s.storage);

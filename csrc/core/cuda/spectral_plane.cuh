@@ -36,10 +36,18 @@ struct PlaneCall : PlaneEnds<T> {
     const T* weights = nullptr;  ///< of the wavenumbers of the last axis, or null
     const T* in = nullptr;       ///< (rows, N_0, N_1, N_2)
     T* out = nullptr;
-    Storage storage = Storage::own;     ///< of `in` or `out`
+    Storage storage = Storage::own;  ///< of `in` or `out`
+    /// As `out`, where that has 16 bits and its faces are assigned or added to: holds what these
+    /// are computed from, the points that `reach` from an end, before they were rounded.
+    T* wide = nullptr;
+    int64_t reach[3] = {0, 0, 0};
     const Pair<T>* spectrum = nullptr;  ///< (M_0, M_1, M_2, rows)
     Pair<T>* spectrum_out = nullptr;
     Tickets tickets = {};  ///< of a later launch, cleared by an analysis
+    /// Whether a point of an axis reaches one of its ends.
+    __device__ bool reaches(int axis, int64_t at) const {
+        return at < reach[axis] || this->grid.size[axis] - 1 - at < reach[axis];
+    }
 };
 
 /// One of the axes whose wavenumbers have signs. Its bases hold the points of one half only once.
@@ -179,7 +187,8 @@ inline int64_t panel_numbers(const SpectralGrid& grid) {
 enum class PlaneInput {
     plain,
     faces,   ///< pulled back through the face rules
-    stored,  ///< in 16 bits, without rules and records
+    stored,  ///< in 16 bits
+    stored_faces,
 };
 
 template <typename T, bool volume, PlaneInput input, Arithmetic arithmetic>
@@ -200,7 +209,8 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
         c.spectrum_out[mode * c.rows + row] = {h * value.re, h * value.im};
     };
     const SignedAxis<T> second(c, 1);
-    constexpr bool faces = input == PlaneInput::faces, stored = input == PlaneInput::stored;
+    constexpr bool stored = input == PlaneInput::stored || input == PlaneInput::stored_faces;
+    constexpr bool faces = input == PlaneInput::faces || input == PlaneInput::stored_faces;
     const auto in = field_of<stored>(c.in, c.storage) + row * c.grid.size[0] * rows * n;
     for (int64_t plane = 0; plane < c.grid.size[0]; ++plane) {
         for (int64_t i0 = 0; i0 < rows; i0 += AnalysisCut::tile_rows) {
@@ -217,7 +227,8 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
 #pragma unroll 1  // one copy of the rules in registers
                         for (int side = 0; side < (both ? 2 : 1); ++side) {
                             const int64_t point = side == 0 ? ends[0] : ends[1];
-                            const T value = before_faces(c, in, plane, i0 + i, point);
+                            const T value =
+                                before_faces(c.grid.size, c.rule, in, plane, i0 + i, point);
                             up = side == 0 ? value : up;
                             down = side == 0 ? down : value;
                         }
@@ -271,12 +282,10 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
     if constexpr (faces) {
         store_face_gradients(c, row, in);
     }
-    if constexpr (!stored) {
-        record_ends(reinterpret_cast<Complex*>(shared_memory()), c, row, in);
-    }
+    record_ends(reinterpret_cast<Complex*>(shared_memory()), c, row, in);
 }
 
-/// `stored`: the field in 16 bits, without rules and records.
+/// `stored`: the field in 16 bits.
 template <typename T, bool volume, Arithmetic arithmetic, bool stored>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthesis_kernel(
     PlaneCall<T> c
@@ -302,7 +311,8 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthe
         );
     }
     const SignedAxis<T> second(c, 1);
-    const auto out = field_of<stored>(c.out, c.storage) + row * c.grid.size[0] * rows * n;
+    const int64_t first = row * c.grid.size[0] * rows * n;
+    const auto out = field_of<stored>(c.out, c.storage) + first;
     for (int64_t plane = 0; plane < c.grid.size[0]; ++plane) {
         __syncthreads();  // the stack is complete, the panel has been used
         synthesise_panel(
@@ -330,10 +340,20 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthe
                     if (i0 + i >= rows || q >= fold.points) {
                         return;
                     }
-                    const auto y = out + (plane * rows + i0 + i) * n;
-                    y[fold.up + q] = even - odd;
-                    if (fold.up + q != fold.down - q) {
-                        y[fold.down - q] = even + odd;
+                    const int64_t line = (plane * rows + i0 + i) * n;
+                    const auto y = out + line;
+                    const int64_t up = fold.up + q, down = fold.down - q;
+                    y[up] = even - odd;
+                    if (up != down) {
+                        y[down] = even + odd;
+                    }
+                    if constexpr (stored) {
+                        if (c.wide != nullptr &&
+                            (c.reaches(0, plane) || c.reaches(1, i0 + i) || c.reaches(2, up))) {
+                            T* unrounded = c.wide + first + line;
+                            unrounded[down] = even + odd;
+                            unrounded[up] = even - odd;
+                        }
                     }
                 };
                 pair_product<Form::folded_synthesis, SynthesisCut, arithmetic>(
@@ -342,10 +362,14 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthe
             }
         }
     }
-    if constexpr (!stored) {
-        assign_plane_faces(c, row, out);
-        add_ends(reinterpret_cast<Complex*>(shared_memory()), c, row, out);
-    }
+    T* field = (stored ? c.wide : c.out) + first;
+    const auto also = [&](int64_t at, T value) {
+        if constexpr (stored) {
+            out[at] = value;
+        }
+    };
+    assign_plane_faces(c, row, field, also);
+    add_ends(reinterpret_cast<Complex*>(shared_memory()), c, row, field, also);
 }
 
 }  // namespace physcon::cuda

@@ -131,14 +131,23 @@ class StoredField {
     Storage storage_;
 };
 
-/// A number of a field, asked for too rarely for a kernel of its own.
+/// A number of a field whose storage is known when a kernel runs: where this costs nothing, or is
+/// too rare for a kernel of its own.
 template <typename T>
-PHYSCON_HOST_DEVICE double number_of(const T* field, std::int64_t at, Storage storage) {
+PHYSCON_HOST_DEVICE T number_of(const T* field, std::int64_t at, Storage storage) {
     if (storage == Storage::own) {
-        return static_cast<double>(field[at]);
+        return field[at];
     }
     const float number = StoredField(field, storage)[at];
-    return static_cast<double>(number);
+    return static_cast<T>(number);
+}
+template <typename T>
+PHYSCON_HOST_DEVICE void store_number(T* field, std::int64_t at, T value, Storage storage) {
+    if (storage == Storage::own) {
+        field[at] = value;
+    } else {
+        StoredField(field, storage)[at] = static_cast<float>(value);
+    }
 }
 
 /// A field as a kernel reads and writes it, which is `stored` in 16 bits or not.

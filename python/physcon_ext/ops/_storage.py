@@ -89,15 +89,16 @@ def stored(
 
 
 def refuse_storage(op: str, first: Tensor) -> None:
-    """Raise that a raw op computes in float32 and float64 only, where that is so.
+    """Raise that a raw op takes no 16-bit tensors, if it was given one.
 
     Raises:
         RuntimeError: As on the CPU, with the name of the function that takes 16-bit tensors.
     """
     if first.dtype in LOW_PRECISION:
         public = op.removeprefix("physcon::").removesuffix("_backward")
+        computed = "float64" if public in ("balance_law", "cavity") else "float32 or float64"
         raise RuntimeError(
-            f"{op}: expected tensors of float32 or float64, got {first.dtype}; "
+            f"{op}: expected tensors of {computed}, got {first.dtype}; "
             f"physcon_ext.ops.{public} takes bfloat16 and float16"
         )
 

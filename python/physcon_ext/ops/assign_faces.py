@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from physcon_ext.ops import _cuda
 from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import transformed, unrecorded
 from physcon_ext.ops._faces import batched_values, face_tensors, per_call, restore, unmapped
-from physcon_ext.ops._storage import stored
+from physcon_ext.ops._storage import LOW_PRECISION, autocast, register_fake, stored
 
 
 _NAME = "physcon::assign_faces"
@@ -23,7 +24,13 @@ _BACKWARD_OP = torch.ops.physcon.assign_faces_backward.default
 Tensors = tuple[Tensor, ...]
 
 
-@stored(_NAME, always=True)
+def _by_kernel(u: Tensor, *_: Any, **__: Any) -> bool:
+    if torch.compiler.is_compiling() or transformed() or autocast(u):
+        return False
+    return all(_cuda.has_kernel(op, u, 0) for op in ("assign_faces", "assign_faces_backward"))
+
+
+@stored(_NAME, _by_kernel, always=True, field=True)
 def assign_faces(
     u: Tensor, values: Sequence[Tensor | None], stencils: Sequence[Tensor | None]
 ) -> Tensor:
@@ -64,7 +71,8 @@ def assign_faces(
     """
     (u,) = check_tensors(_NAME, u=u)
     channels = u.shape[-1 - len(values)] if u.ndim > len(values) else 0
-    faces = face_tensors(_NAME, u, channels, values, stencils)
+    dtype = torch.float32 if u.dtype in LOW_PRECISION else u.dtype
+    faces = face_tensors(_NAME, u, channels, values, stencils, dtype)
     return _apply(u, *faces.values, *faces.stencils, len(values))
 
 
@@ -158,12 +166,12 @@ torch.library.register_autograd(_BACKWARD, _backward_adjoint, setup_context=_sav
 # ---- shapes and batching -------------------------------------------------------------------------
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(u: Tensor, *rest: Any) -> Tensor:
     return u.new_empty(u.shape)
 
 
-@torch.library.register_fake(_BACKWARD)
+@register_fake(_BACKWARD)
 def _fake_backward(
     grad: Tensor,
     values_0: Tensor,
@@ -178,7 +186,7 @@ def _fake_backward(
     values = (values_0, values_1, values_2)
     return (
         grad.new_empty(grad.shape),
-        *(grad.new_empty(v.shape if values_needed else 0) for v in values),
+        *(v.new_empty(v.shape if values_needed else 0) for v in values),
     )
 
 

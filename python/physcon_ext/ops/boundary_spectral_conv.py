@@ -13,7 +13,7 @@ from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
 from physcon_ext.ops._boundary_formula import Correction, correction_of
 from physcon_ext.ops._faces import batched_values, face_tensors, per_call, unmapped
-from physcon_ext.ops._storage import stored
+from physcon_ext.ops._storage import register_fake, stored
 from physcon_ext.ops.composite.spectral import as_complex, as_pairs, synthesise
 from physcon_ext.ops.spectral_conv import apply_each, check_spectral, keeps_storage
 
@@ -31,16 +31,18 @@ _GAINS, _VALUES, _STENCILS, _PERIOD = slice(2, 5), slice(5, 8), slice(8, 11), 11
 _MOST_FUSED_WIDTH = 16  # as in spectral_lines.cuh
 
 
-def lines_by_kernel(
+def fields_by_kernel(
     op: str,
     x: Tensor,
     weight: Tensor,
     period: float | Sequence[float] | None,
     stencils: Sequence[Tensor | None] | None,
 ) -> bool:
-    """As `keeps_storage`, with face rules: on a line whose last pass assigns its ends."""
-    if not keeps_storage(op, x, weight, period) or weight.ndim != 4:
+    """As `keeps_storage`, with face rules: those of a line are assigned by its last pass."""
+    if not keeps_storage(op, x, weight, period):
         return False
+    if weight.ndim > 4:
+        return True
     widths = [s.shape[-1] for s in stencils or () if isinstance(s, Tensor) and s.ndim == 2]
     return all(width <= min(_MOST_FUSED_WIDTH, x.shape[-1] // 2) for width in widths)
 
@@ -54,7 +56,7 @@ def _by_kernel(
     values: Sequence[Tensor | None] | None = None,
     stencils: Sequence[Tensor | None] | None = None,
 ) -> bool:
-    return lines_by_kernel(_NAME, x, weight, period, stencils)
+    return fields_by_kernel(_NAME, x, weight, period, stencils)
 
 
 @stored(_NAME, _by_kernel, field=True)
@@ -311,7 +313,7 @@ register_autocast(_NAME)
 # ---- shapes and batching -------------------------------------------------------------------------
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(x: Tensor, weight: Tensor, *rest: Any) -> Tensors:
     gains, period = rest[:3], rest[-1]
     d = len(period)
@@ -325,7 +327,7 @@ def _fake(x: Tensor, weight: Tensor, *rest: Any) -> Tensors:
     )
 
 
-@torch.library.register_fake(_BACKWARD)
+@register_fake(_BACKWARD)
 def _fake_backward(
     grad: Tensor, spectrum: Tensor, shifts: Tensor, weight: Tensor, *rest: Any
 ) -> Tensors:

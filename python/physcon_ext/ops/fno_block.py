@@ -12,8 +12,8 @@ from torch import Tensor
 from physcon_ext.ops._arguments import check_tensors
 from physcon_ext.ops._autograd import register_autocast, transformed, unrecorded
 from physcon_ext.ops._faces import batched_values, face_tensors, per_call, unmapped
-from physcon_ext.ops._storage import stored
-from physcon_ext.ops.boundary_spectral_conv import check_gains, lines_by_kernel, widen
+from physcon_ext.ops._storage import register_fake, stored
+from physcon_ext.ops.boundary_spectral_conv import check_gains, fields_by_kernel, widen
 from physcon_ext.ops.composite import block as composite
 from physcon_ext.ops.spectral_conv import apply_each, check_spectral
 
@@ -40,7 +40,7 @@ def _by_kernel(
     stencils: Sequence[Tensor | None] | None = None,
     **_: Any,
 ) -> bool:
-    return lines_by_kernel(_NAME, x, weight, period, stencils)
+    return fields_by_kernel(_NAME, x, weight, period, stencils)
 
 
 @stored(_NAME, _by_kernel, field=True)
@@ -153,16 +153,13 @@ def _backward(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor 
     if grad is None:
         return (*(None for _ in needed), *nothing)
     saved = ctx.saved_tensors
-    x, weight = saved[3:5]
-    if x.dtype != weight.dtype:  # the adjoint knows no 16-bit fields
-        saved = (*saved[:3], x.to(weight.dtype), *saved[4:])
-        grad = grad.to(weight.dtype)
     if torch.compiler.is_compiling() or unrecorded((grad, *saved)):
         flags = (*needed[:4], any(needed[_GAINS]), any(needed[_VALUES]))
         found: Sequence[Any] = _BACKWARD_OP(grad, *saved, ctx.period, ctx.activated, *flags)
     else:
-        found = _pullback(saved[3:], ctx.period, ctx.activated)(grad)
-    if needed[0] and x.dtype != weight.dtype:
+        x, weight = saved[3:5]
+        wide = (x.to(weight.dtype), *saved[4:])
+        found = _pullback(wide, ctx.period, ctx.activated)(grad.to(weight.dtype))
         found = (found[0].to(x.dtype), *found[1:])
     return (*(g if n else None for g, n in zip(found, needed, strict=True)), *nothing)
 
@@ -245,7 +242,7 @@ register_autocast(_NAME)
 # ---- shapes and batching -------------------------------------------------------------------------
 
 
-@torch.library.register_fake(_NAME)
+@register_fake(_NAME)
 def _fake(x: Tensor, weight: Tensor, *rest: Any) -> Tensors:
     gains, (activated, keep) = rest[2:5], rest[-2:]
     d = weight.ndim - 3
@@ -261,7 +258,7 @@ def _fake(x: Tensor, weight: Tensor, *rest: Any) -> Tensors:
     )
 
 
-@torch.library.register_fake(_BACKWARD)
+@register_fake(_BACKWARD)
 def _fake_backward(grad: Tensor, *rest: Any) -> Tensors:
     inputs, needed = rest[3:13], rest[-6:]
     wanted = (*needed[:4], *[needed[4]] * 3, *[needed[5]] * 3)
