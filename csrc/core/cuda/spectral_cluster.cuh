@@ -133,42 +133,57 @@ struct ClusterBlock {
     /// The values at both points of every folded point, and the basis there.
     __device__ void load() const {
         auto* values = at<Pair<T>>(layout.x);
-#pragma unroll 4
-        for (int e = thread; e < layout.in * c.share; e += threads) {
-            const int q = e % c.share, i = e / c.share;
-            const int64_t point = first + q;
-            Pair<T> z = {0, 0};
-            if (point >= 0 && i < c.in) {
-                const auto line = line_of(i);
+        fetch_together(
+            layout.in * c.share,
+            [&](int e) -> Pair<T> {
+                const int q = e % c.share, i = e / c.share;
+                const auto line = line_of(smaller<int64_t>(i, c.in - 1));
+                const int64_t point = larger<int64_t>(0, first + q);
                 const int64_t up = fold.up + point, down = fold.down - point;
-                if (adjoint && c.face_gradient != nullptr && point == fold.points - 1) {
-                    c.face_gradient[2 * (item * c.in + i)] = line[0];
-                    c.face_gradient[2 * (item * c.in + i) + 1] = line[c.n - 1];
-                }
+                Pair<T> z;
                 if (adjoint) {
                     const auto value = [&](int64_t at) -> T { return line[at]; };
                     z.re = pulled_back(c.n, up, c.rule, value);
-                    z.im = up == down ? T(0) : pulled_back(c.n, down, c.rule, value);
+                    z.im = pulled_back(c.n, down, c.rule, value);
                 } else {
-                    z = {line[up], up == down ? T(0) : static_cast<T>(line[down])};
+                    z = {line[up], line[down]};
                 }
+                const bool exists = first + q >= 0 && i < c.in;
+                return {exists ? z.re : T(0), exists && up != down ? z.im : T(0)};
+            },
+            [&](int e, const Pair<T>& z) { values[e % c.share * layout.x_pitch + e / c.share] = z; }
+        );
+        if (adjoint && c.face_gradient != nullptr && cluster.rank == cluster.parts - 1) {
+            for (int e = thread; e < 2 * static_cast<int>(c.in); e += threads) {
+                c.face_gradient[2 * item * c.in + e] = line_of(e / 2)[e % 2 == 0 ? 0 : c.n - 1];
             }
-            values[q * layout.x_pitch + i] = z;
         }
         auto* basis = at<Pair<T>>(layout.basis);
-#pragma unroll 4
-        for (int e = thread; e < c.share * layout.modes; e += threads) {
-            const int q = e / layout.modes, k = e % layout.modes;
-            const bool exists = first + q >= 0 && k < c.modes;
-            basis[q * layout.basis_pitch + k] =
-                exists ? c.basis[(first + q) * c.modes + k] : Pair<T>{0, 0};
-        }
+        fetch_together(
+            c.share * layout.modes,
+            [&](int e) -> Pair<T> {
+                const int q = e / layout.modes, k = e % layout.modes;
+                const int64_t point = larger<int64_t>(0, first + q);
+                const Pair<T> z = c.basis[point * c.modes + smaller<int64_t>(k, c.modes - 1)];
+                const bool exists = first + q >= 0 && k < c.modes;
+                return {exists ? z.re : T(0), exists ? z.im : T(0)};
+            },
+            [&](int e, const Pair<T>& z) {
+                basis[e / layout.modes * layout.basis_pitch + e % layout.modes] = z;
+            }
+        );
         auto* skip = at<T>(layout.skip);
-        for (int e = thread; c.skip.data != nullptr && e < layout.in * layout.out; e += threads) {
-            const int i = e / layout.out, o = e % layout.out;
-            const bool exists = i < c.in && o < c.out;
-            skip[e] = exists ? c.skip.data[o * c.skip.row + i * c.skip.column] : T(0);
-        }
+        fetch_together(
+            c.skip.data == nullptr ? 0 : layout.in * layout.out,
+            [&](int e) -> T {
+                const int64_t i = e / layout.out, o = e % layout.out;
+                const T number =
+                    c.skip.data
+                        [smaller(o, c.out - 1) * c.skip.row + smaller(i, c.in - 1) * c.skip.column];
+                return i < c.in && o < c.out ? number : T(0);
+            },
+            [&](int e, T number) { skip[e] = number; }
+        );
         __syncthreads();
     }
 
@@ -468,19 +483,19 @@ struct ClusterBlock {
     __device__ void gather() const {
         const auto* mixed = at<Pair<T>>(layout.mixed);
         auto* spectrum = at<Pair<T>>(layout.parts);
-#pragma unroll 4
-        for (int e = thread; e < layout.modes * layout.out; e += threads) {
-            const int k = e / layout.out, o = e % layout.out;
-            Pair<T> z = {0, 0};
-            if (k < c.modes && o < c.out) {
+        fetch_together(
+            layout.modes * layout.out,
+            [&](int e) -> Pair<T> {
+                const int k = smaller(e / layout.out, static_cast<int>(c.modes) - 1);
+                const int o = smaller(e % layout.out, static_cast<int>(c.out) - 1);
+                const int place = k / cluster.parts * static_cast<int>(c.out) + o;
+                const Pair<T> y = cluster.of(mixed[place], k % cluster.parts);
+                const bool exists = e / layout.out == k && e % layout.out == o;
                 const T h = adjoint ? T(1) : c.weights[k];
-                const int j = k / cluster.parts;
-                const Pair<T> y =
-                    cluster.of(mixed[j * static_cast<int>(c.out) + o], k % cluster.parts);
-                z = {h * y.re, h * y.im};
-            }
-            spectrum[e] = z;
-        }
+                return {exists ? h * y.re : T(0), exists ? h * y.im : T(0)};
+            },
+            [&](int e, const Pair<T>& z) { spectrum[e] = z; }
+        );
         __syncthreads();
     }
 

@@ -229,6 +229,36 @@ __device__ inline void multiply_pairs(
     }
 }
 
+/// put(e, get(e)) for the entries of this thread from `e` on, as long as there are whole batches of
+/// them: the numbers of a batch are all on their way before the first is waited for. Returns the
+/// next entry.
+template <int batch, typename Get, typename Put>
+__device__ inline int fetch_batches(int e, int entries, const Get& get, const Put& put) {
+    const int threads = static_cast<int>(blockDim.x);
+#pragma unroll 1
+    for (; e + (batch - 1) * threads < entries; e += batch * threads) {
+        decltype(get(0)) z[batch];
+#pragma unroll
+        for (int i = 0; i < batch; ++i) {
+            z[i] = get(e + i * threads);
+        }
+#pragma unroll
+        for (int i = 0; i < batch; ++i) {
+            put(e + i * threads, z[i]);
+        }
+    }
+    return e;
+}
+
+/// put(e, get(e)) for the entries below `entries`, shared by the threads of a block.
+template <typename Get, typename Put>
+__device__ inline void fetch_together(int entries, const Get& get, const Put& put) {
+    int e = static_cast<int>(threadIdx.x);
+    e = fetch_batches<8>(e, entries, get, put);
+    e = fetch_batches<2>(e, entries, get, put);
+    fetch_batches<1>(e, entries, get, put);
+}
+
 /// Adds the steps [begin, end) of left(step, row) times right(step, column). Operands are fetched
 /// as `C` says, which is cut as the sums are.
 template <
