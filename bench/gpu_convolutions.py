@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.gpu_cases import Benchmark, Tensors, spectral_launches
+from bench.gpu_cases import Tensors, spectral_launches
+from bench.gpu_rows import Benchmark
 
 
 Size = tuple[int, ...]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
 
-from bench import gpu_cases
+from bench import gpu_cases, gpu_rows
 from bench.gpu_table import compare
 
 
@@ -427,7 +427,7 @@ def precise() -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def described(measured: gpu_cases.Benchmark) -> dict[str, Any]:
+def described(measured: gpu_rows.Benchmark) -> dict[str, Any]:
     """What an entry of the record says of its row, but for the numbers."""
     return {
         "op": measured.op,
@@ -448,7 +448,7 @@ def benchmark(journal: Journal) -> None:
     precise()
     limits = ceilings()
     journal.write(ceilings=limits, clocks_under_load=clocks_under_load())
-    for measured in journal.work(gpu_cases.benchmarks(), described):
+    for measured in journal.work(gpu_rows.benchmarks(), described):
         entry = described(measured)
         entry["floor_us"] = max(
             measured.bytes / limits["copy_tb_s"] / 1e6,
@@ -513,7 +513,7 @@ def compiled(journal: Journal) -> None:
     import torch
 
     precise()
-    rows = [m for m in gpu_cases.benchmarks() if (m.direction, m.dtype) == ("forward", "float32")]
+    rows = [m for m in gpu_rows.benchmarks() if (m.direction, m.dtype) == ("forward", "float32")]
     # Rows with bars first: compiling takes seconds each.
     for measured in journal.work(sorted(rows, key=lambda m: not m.bars), described):
         entry = described(measured)
@@ -538,7 +538,7 @@ def compiled(journal: Journal) -> None:
         _tidy()
 
 
-def _rotating(measured: gpu_cases.Benchmark) -> list[tuple[Any, ...]]:
+def _rotating(measured: gpu_rows.Benchmark) -> list[tuple[Any, ...]]:
     """So many draws that no input is left in the second-level cache when its turn comes again."""
     import torch
 
@@ -553,7 +553,7 @@ def launches(journal: Journal) -> None:
     from torch.profiler import ProfilerActivity, profile
 
     precise()
-    for measured in journal.work(gpu_cases.benchmarks(), described):
+    for measured in journal.work(gpu_rows.benchmarks(), described):
         entry = described(measured)
         try:
             arguments = measured.make()
@@ -588,7 +588,7 @@ def once(row: int) -> None:
     """One measured call, warm, for the profiler of the toolkit."""
     import torch
 
-    for at, measured in enumerate(gpu_cases.benchmarks()):
+    for at, measured in enumerate(gpu_rows.benchmarks()):
         if at == row:
             measured.ours(*measured.make())
     torch.cuda.synchronize()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench import gpu_cases
+from bench import gpu_rows
 
 
 LARGE = 200e6  # bytes from which the floor itself is a bar, for what runs forward
@@ -33,7 +33,7 @@ def compare(entry: dict[str, Any], bars: dict[str, float]) -> None:
             entry[f"ratio_{key.removesuffix('_us')}"] = other["median"] / ours["median"]
     # Of several formulations in torch the fastest counts.
     for name in ("ratio_torch", "ratio_torch_graph"):
-        ways = {name} | {f"{name.replace('torch', f'torch_{way}')}" for way in gpu_cases.WAYS}
+        ways = {name} | {f"{name.replace('torch', f'torch_{way}')}" for way in gpu_rows.WAYS}
         ratios = [entry[way] for way in ways if way in entry]
         if ratios:
             entry[name] = min(ratios)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from bench import gpu_cases, gpu_check, gpu_convolutions, gpu_device, gpu_table, tables
+from bench import gpu_cases, gpu_check, gpu_convolutions, gpu_device, gpu_rows, gpu_table, tables
 
 
 ROOT = Path(__file__).parents[1]
@@ -211,20 +211,20 @@ def test_the_baselines_solve_the_same_problem() -> None:
 
     arguments = gpu_cases.problem(3, 20, 2, torch.float64, "cpu")
     post = ops.condition_diagonal(*arguments, covariance=True)
-    mean, variance = gpu_cases.sensible(*arguments)
+    mean, variance = gpu_rows.sensible(*arguments)
     torch.testing.assert_close(mean, post.mean)
     torch.testing.assert_close(variance, post.variance)
-    for a, b in zip(gpu_cases.by_inverse(*arguments), (mean, variance), strict=True):
+    for a, b in zip(gpu_rows.by_inverse(*arguments), (mean, variance), strict=True):
         torch.testing.assert_close(a, b)
-    mean, covariance = gpu_cases.published(*arguments)
+    mean, covariance = gpu_rows.published(*arguments)
     torch.testing.assert_close(mean, post.mean)
     torch.testing.assert_close(covariance, post.covariance)
 
 
 def test_one_row_is_a_division() -> None:
     arguments = gpu_cases.problem(3, 20, 1, torch.float64, "cpu")
-    expected = gpu_cases.sensible(*arguments)
-    for a, b in zip(gpu_cases.closed_form(*arguments), expected, strict=True):
+    expected = gpu_rows.sensible(*arguments)
+    for a, b in zip(gpu_rows.closed_form(*arguments), expected, strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -235,7 +235,7 @@ def test_the_dense_baseline_solves_the_same_problem() -> None:
     for prior in (variance, variance.diag_embed() + 0.1):
         whole = prior if prior.ndim == 3 else prior.diag_embed()
         post = ops.condition_dense(mean, whole, rows, target, noise, covariance=True)
-        for baseline in (gpu_cases.sensible_dense, gpu_cases.dense_by_inverse):
+        for baseline in (gpu_rows.sensible_dense, gpu_rows.dense_by_inverse):
             found = baseline(mean, prior, rows, target, noise)
             torch.testing.assert_close(found[0], post.mean)
             torch.testing.assert_close(found[1], post.covariance)
@@ -439,7 +439,7 @@ def test_every_row_of_section_four_has_its_bars() -> None:
     """Baselines and bars, forward and with gradients; 0.8 of the bars with them."""
     found = {
         (row.op, row.shape, row.direction): row.bars
-        for row in gpu_cases.benchmarks()
+        for row in gpu_rows.benchmarks()
         if row.dtype == "float32"
     }
     line, layer = "spectral_conv", "boundary_spectral_conv"
@@ -487,7 +487,7 @@ def test_every_row_of_the_benchmark_is_measured_and_written(
         return mean, variance.diag_embed() + 0.1, rows, target, noise
 
     monkeypatch.setattr(gpu_cases, "problem", problem)
-    monkeypatch.setattr(gpu_cases, "_dense_problem", dense_problem)
+    monkeypatch.setattr(gpu_rows, "_dense_problem", dense_problem)
     bars_of = gpu_convolutions.LINES[0][1]
     monkeypatch.setattr(gpu_convolutions, "LINES", (((2, 4, 64, 5), bars_of),))
     monkeypatch.setattr(gpu_convolutions, "PLANES", ((2, 3, 16, 4),))
@@ -508,13 +508,13 @@ def test_every_row_of_the_benchmark_is_measured_and_written(
         parts[part] = [line["entry"] for line in journal.lines if "entry" in line]
         assert all(entry["ok"] for entry in parts[part]), part
     entries = parts["benchmark"]
-    rows = list(gpu_cases.benchmarks())
+    rows = list(gpu_rows.benchmarks())
     named = [(e["op"], e["pass"], e["dtype"]) for e in entries]
     assert named == [(r.op, r.direction, r.dtype) for r in rows]
     assert len({gpu_check.row_of(e) for e in entries}) == len(rows)
     assert sum(dtype == "bfloat16" for *_, dtype in named) == 11
     for row in rows:
-        other = {f"torch_{way}" for way in gpu_cases.WAYS}
+        other = {f"torch_{way}" for way in gpu_rows.WAYS}
         assert {n for n in row.baselines if n.startswith("torch")} <= {"torch", *other}
     compiled = {gpu_check.row_of(e) for e in parts["compiled"]}
     chosen = [e for e in entries if (e["pass"], e["dtype"]) == ("forward", "float32")]
