@@ -247,6 +247,24 @@ def compare_with_cpu(op: str, grid: Any, dtype: torch.dtype, **given: Any) -> No
         assert error <= FIELD_LIMIT[dtype], (i, error)
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("grid", [FIELDS[0], FIELDS[-2]], ids=str)
+@pytest.mark.parametrize("op", CONVOLUTIONS)
+def test_tensors_may_begin_at_any_number(op: str, grid: Any, dtype: torch.dtype) -> None:
+    """Views of a longer tensor, as those of one buffer of all parameters."""
+    leaves, call = convolution(op, grid)
+    aligned = [t.cuda() for t in in_dtype(op, len(grid[0]), leaves, dtype)]
+    moved = [torch.cat([t.new_zeros(1), t.flatten()])[1:].view(t.shape) for t in aligned]
+    assert any(t.data_ptr() % 16 for t in moved)
+    results = []
+    for given in (aligned, moved):
+        given = [t.requires_grad_() for t in given]
+        y = call(given)
+        results.append([y, *torch.autograd.grad(y, given, torch.ones_like(y))])
+    for i, (a, b) in enumerate(zip(*results, strict=True)):
+        assert torch.equal(a, b), i
+
+
 @pytest.mark.parametrize("grid", [g for g in FIELDS if len(g[0]) < 3], ids=str)
 def test_responses_and_gains_equal_those_of_the_cpu(grid: Any) -> None:
     sizes, modes, period = grid

@@ -65,7 +65,9 @@ struct Operand {
     }
 };
 
-/// `t` itself when it is contiguous (asking costs less than a dispatch), or a copy.
+/// `t` itself when it is contiguous (asking costs less than a dispatch), or a copy. On a CUDA
+/// device also a copy of a view that begins within 16 bytes: kernels read pairs and runs of
+/// numbers.
 Tensor packed(const Tensor& t);
 
 /// Memory for the core, 64-byte aligned, alive as long as this object. Small problems get it from
