@@ -122,8 +122,13 @@ def check_gains(program: Path, shapes: list[tuple[int, int, int]], options: list
         assert found.launches == 1 + i % 2
 
 
-def compile_for(mode: str, changed: dict[str, str] | None = None) -> Path:
-    return simt.build(mode, changed, driver="gains_driver.cpp", kernels="g[ar]*.cu")
+def compile_for(
+    mode: str, changed: dict[str, str] | None = None, *, sanitized: bool = False
+) -> Path:
+    pattern = "g[ar]*.cu"
+    return simt.build(
+        mode, changed, driver="gains_driver.cpp", kernels=pattern, sanitized=sanitized
+    )
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +197,6 @@ def test_an_index_off_by_one_is_found() -> None:
     right = "if (entry >= c.entries) {"
     assert text.count(right) == 1
     changed = {"gains.cuh": text.replace(right, "if (entry > c.entries) {")}
-    program = compile_for("fibers", changed)
+    program = compile_for("fibers", changed, sanitized=True)
     with pytest.raises(simt.Failure, match="heap-buffer-overflow"):
         check_responses(program, CASES[:1], torch.float64)
