@@ -205,17 +205,23 @@ def rules(
 FIELDS = [((2,), (2,)), ((3,), (67,)), ((), (5, 4)), ((2,), (3, 7)), ((2,), (4, 5, 6))]
 
 
+def face_calls(
+    batch: tuple[int, ...], size: tuple[int, ...], kind: int, dtype: torch.dtype
+) -> list[Call]:
+    """Face rules of a kind on a random field, and the adjoint."""
+    g = seeded("faces", kind, size)
+    u = normal(g, *batch, 3, *size).to(dtype)
+    values, stencils = rules(g, batch, 3, size, kind)
+    given = (u, *(v.to(dtype) for v in values), *stencils, len(size))
+    return [Call("assign_faces", given), Call("assign_faces_backward", (*given, True))]
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_faces_equal_the_oracle(fibers: Path, dtype: torch.dtype) -> None:
     calls = []
     for kind in range(4):
         for batch, size in FIELDS:
-            g = seeded("faces", kind, size)
-            u = normal(g, *batch, 3, *size).to(dtype)
-            values, stencils = rules(g, batch, 3, size, kind)
-            data = [v.to(dtype) for v in values]
-            calls.append(Call("assign_faces", (u, *data, *stencils, len(size))))
-            calls.append(Call("assign_faces_backward", (u, *data, *stencils, len(size), True)))
+            calls += face_calls(batch, size, kind, dtype)
     check(fibers, [call.seeded(seed) for seed, call in enumerate(calls)])
 
 

@@ -230,6 +230,16 @@ def test_faces_of_all_axes_take_one_launch(convolutions: Path) -> None:
     assert [a.launches for a in spectral.run(convolutions, calls)] == [1, 2]
 
 
+def check_layers(program: Path, calls: list[Call], dtype: torch.dtype) -> None:
+    """As `check_fields`; backwards what the convolution, skip and bias get is float32."""
+    check_fields(program, [c for c in calls if c.op == "pointwise"], dtype)
+    low, wide = low_and_wide([c for c in calls if c.op == "pointwise_backward"], dtype)
+    pairs = zip(low, spectral.run(program, low), spectral.run(program, wide), strict=True)
+    for call, a, b in pairs:
+        copied = [call.arguments[0].float()] if not b.outputs[0].numel() else b.outputs[:1]
+        same_bits(a.outputs, [*copied, *b.outputs[1:]])
+
+
 @pytest.mark.parametrize("dtype", LOW, ids=str)
 def test_what_a_layer_adds_rounds_once(convolutions: Path, dtype: torch.dtype) -> None:
     """Input, output and their gradients in 16 bits; what the activation sees stays float32."""
@@ -238,17 +248,11 @@ def test_what_a_layer_adds_rounds_once(convolutions: Path, dtype: torch.dtype) -
         for activated in range(3):
             kind = i + activated
             calls += layer_calls(i, batch, size, (c_in, c_out), activated, kind, torch.float32)
-    forward, backward = [c for c, _ in calls[::2]], [c for c, _ in calls[1::2]]
-    check_fields(convolutions, forward, dtype)
-    # Backwards the gradient of the convolution is float32, and so is what skip and bias get.
-    low, wide = low_and_wide(backward, dtype)
-    pairs = zip(low, spectral.run(convolutions, low), spectral.run(convolutions, wide), strict=True)
-    for call, a, b in pairs:
-        copied = [call.arguments[0].float()] if not b.outputs[0].numel() else b.outputs[:1]
-        same_bits(a.outputs, [*copied, *b.outputs[1:]])
+    check_layers(convolutions, [c for c, _ in calls], dtype)
     # The gradient of the input: from float32 numbers to 16 bits.
-    (given,) = (replace(c, result=dtype) for c in forward[4:5])
-    (found,), (expected,) = (spectral.run(convolutions, [c]) for c in (given, forward[4]))
+    forward = calls[8][0]
+    given = replace(forward, result=dtype)
+    (found,), (expected,) = (spectral.run(convolutions, [c]) for c in (given, forward))
     same_bits(found.outputs[:1], [expected.outputs[0].to(dtype)])
 
 

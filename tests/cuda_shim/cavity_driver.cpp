@@ -11,10 +11,11 @@ using namespace physcon;
 using simt::Arrays;
 
 struct Header {
-    std::int64_t seed, skip, batch, n, multiprocessors;
+    std::int64_t seed, skip, batch, n, multiprocessors, major;
 };
 
 const char* run(const Header& h, Arrays& arrays) {
+    simt::options().major = static_cast<int>(h.major);
     CavityArgs a;
     a.batch = h.batch, a.n = h.n;
     const std::int64_t m = h.n + 1, cells = h.n * h.n;
