@@ -25,6 +25,7 @@ from op_suite import (
     differentiable_parameters,
     normal,
     positive,
+    same_bits,
     seeded,
     upstream,
 )
@@ -178,7 +179,22 @@ def test_no_two_threads_race(threads: Path, op: Op) -> None:
     for plan in (Plan(threads=64), Plan(threads=64, splits=2), Plan(threads=64, warps=True)):
         r = 3 if plan.warps else 5
         calls += problems(op, torch.float64, (2,), 37, r, shared=plan.splits == 1, plan=plan)
+    if op.name == "condition_disjoint":  # a row long enough for a block
+        calls += problems(op, torch.float64, (1,), 2500, 1)
     check(threads, calls)
+
+
+def test_corrections_of_nearly_dependent_rows_do_not_race(threads: Path, fibers: Path) -> None:
+    """In float32 only such rows ask for them, and in float64 only such for more than one pass."""
+    g, n = seeded("nearly dependent"), 37
+    row, calls = normal(g, n), []
+    for dtype, gap in ((torch.float32, 1e-2), (torch.float64, 1e-5)):
+        rows = torch.stack([row, row + gap * normal(g, n), normal(g, n)])
+        values = [normal(g, n), positive(g, n), rows, normal(g, 3), torch.zeros(3)]
+        given = (*(t.to(dtype) for t in values), False, False)
+        calls.append(Problem("condition_diagonal", given, Plan(threads=64)))
+    for a, b in zip(simt.run(threads, calls), simt.run(fibers, calls), strict=True):
+        same_bits(a.outputs, b.outputs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
