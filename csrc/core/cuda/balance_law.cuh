@@ -195,11 +195,11 @@ class BalanceMarch {
         });
         each_value([&](int64_t f) { sum[f] = rest[f] = 0; });
     }
+    /// A thread stores what it has written itself.
     __device__ void write(bool readable) {
         const double nan = not_a_number();
         const int64_t size = l.rows * l.n, b = item;
         double* out = a.state_out + b * a.fields() * 2 * size;
-        team.sync();
         each_cell([&](int64_t c, int64_t at) {
             out[c] = readable ? u[at] : nan;
             out[size + c] = readable ? low[at] : nan;
