@@ -127,6 +127,7 @@ PLANES: list[tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...] | None]] 
     ((12, 10), (12, 6), None),
     ((13, 9), (6, 3), (16.0, 9.5)),
     ((3, 70), (2, 20), None),
+    ((3, 40), (2, 5), None),  # whole runs of four points, and points one by one
     ((5, 6, 7), (4, 6, 4), None),
     ((4, 3, 20), (2, 2, 9), (5.0, 4.5, 24.0)),
 ]
@@ -584,6 +585,17 @@ def test_a_panel_that_is_read_too_early_is_found(fibers: Path) -> None:
     program = spectral.build("fibers", {name: text.replace(barrier, "            });\n")})
     with pytest.raises((simt.Failure, AssertionError)):
         check(program, [call.seeded(seed) for seed in range(3)])
+
+
+def test_a_stage_of_a_plane_that_is_filled_too_early_is_found(fibers: Path) -> None:
+    """The barrier before the second tile of wavenumbers, after one and five stages of the first."""
+    (call, _) = convolution(
+        (100, 136), (2, 66), None, torch.float32, batch=(), channels=(1, 1), multiprocessors=WHOLE
+    )
+    check(fibers, [call])
+    (whole,) = spectral.run(fibers, [call])
+    spectra = [spectral.run(fibers, [call.seeded(seed, 6)])[0].outputs[1] for seed in range(3)]
+    assert any(not torch.equal(s, whole.outputs[1]) for s in spectra)
 
 
 @pytest.mark.parametrize("skip", [0, 1, 2, 3])

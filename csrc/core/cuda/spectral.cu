@@ -253,19 +253,16 @@ void synthesise(const Synthesis<T>& s, Queue& queue, Arena& arena) {
 
 namespace {
 
-/// Wide tiles where there are enough of them, else narrow ones.
-template <typename C>
-int mix_threads(int64_t modes, int64_t rows, int64_t columns, int multiprocessors) {
-    const Tiles wide(rows, columns, C::tile_rows, mix_column_threads * thread_columns);
-    return modes * wide.count() >= blocks_wanted * multiprocessors ? mix_column_threads
-                                                                   : few_mix_column_threads;
+/// Threads side by side in a tile of `columns` channels.
+int mix_threads(int64_t columns) {
+    return threads_across(columns, few_mix_column_threads, mix_column_threads);
 }
 
 }  // namespace
 
 template <typename T>
 void mix(const MixCall<T>& c, Queue& queue) {
-    const int across = mix_threads<MixCut>(c.modes, c.batch, c.out, queue.multiprocessors);
+    const int across = mix_threads(c.out);
     const Tiles tiles(c.batch, c.out, MixCut::tile_rows, across * thread_columns);
     queue.run_any(
         spectral_mix_kernel<T>,
@@ -278,7 +275,7 @@ void mix(const MixCall<T>& c, Queue& queue) {
 
 template <typename T>
 void mix_adjoint(const MixCall<T>& c, Queue& queue) {
-    const int across = mix_threads<WeighCut>(c.modes, c.in, c.out, queue.multiprocessors);
+    const int across = mix_threads(larger(c.in, c.out));
     const int columns = across * thread_columns;
     const Tiles pull(c.batch, c.in, PullCut::tile_rows, columns);
     const Tiles weighing(c.in, c.out, WeighCut::tile_rows, columns);

@@ -50,6 +50,21 @@ struct AnalysisCall {
     T* face_gradient = nullptr;  ///< (lines, 2): the input at the ends, or null
 };
 
+/// The input at the ends of the lines of a tile, as far as it is wanted.
+template <bool stored, typename T>
+__device__ void store_ends(const AnalysisCall<T>& c, int64_t line0) {
+    for (int row = static_cast<int>(threadIdx.x);
+         row < AnalysisCut::tile_rows && c.face_gradient != nullptr;
+         row += static_cast<int>(blockDim.x)) {
+        const int64_t line = line0 + row;
+        if (line < c.lines) {
+            const auto in = field_of<stored>(c.in, c.storage);
+            c.face_gradient[2 * line] = in[line * c.n];
+            c.face_gradient[2 * line + 1] = in[(line + 1) * c.n - 1];
+        }
+    }
+}
+
 template <typename T, bool folded, Arithmetic arithmetic>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_analysis_kernel(
     AnalysisCall<T> c
@@ -62,28 +77,18 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_analysis_ker
     const Fold fold(c.n);
     const int64_t points = folded ? fold.points : c.n;
     const auto left = [&](int64_t q, int row) -> Pair<T> {
-        const int64_t line = line0 + row;
-        if (line >= c.lines) {
-            return {0, 0};
-        }
+        const int64_t line = smaller(line0 + row, c.lines - 1);
         if (!folded) {
             return reinterpret_cast<const Pair<T>*>(c.in)[line * c.n + q];
         }
         const T* x = c.in + line * c.n;
         const T up = pulled_back(x, c.n, fold.up + q, c.rule);
-        if (c.face_gradient != nullptr && tile == 0 && q == points - 1) {
-            c.face_gradient[2 * line] = x[0];
-            c.face_gradient[2 * line + 1] = x[c.n - 1];
-        }
-        if (fold.up + q == fold.down - q) {
-            return {up, 0};
-        }
         const T down = pulled_back(x, c.n, fold.down - q, c.rule);
-        return {up + down, up - down};
+        const bool both = fold.up + q != fold.down - q;
+        return {both ? up + down : up, both ? up - down : T(0)};
     };
     const auto right = [&](int64_t q, int column) -> Pair<T> {
-        const int64_t k = mode0 + column;
-        return k < c.modes ? c.basis[q * c.modes + k] : Pair<T>{0, 0};
+        return c.basis[q * c.modes + smaller(mode0 + column, c.modes - 1)];
     };
     const auto store = [&](int row, int column, T first, T second) {
         const int64_t line = line0 + row, k = mode0 + column;
@@ -101,6 +106,9 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_analysis_ker
         right,
         store
     );
+    if (tile == 0 && split == 0) {
+        store_ends<false>(c, line0);
+    }
 }
 
 template <typename T>
@@ -154,17 +162,12 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_ke
     T* edges = memory + product_bytes<SynthesisCut, T>(column_threads, arithmetic) / sizeof(T);
     const bool assigns = folded && tile == 0 && c.rule.stencil != nullptr;
     const auto left = [&](int64_t k, int row) -> Pair<T> {
-        const int64_t line = line0 + row;
-        if (line >= lines) {
-            return {0, 0};
-        }
-        const Pair<T> z = c.spectrum[k * c.lines + line];
+        const Pair<T> z = c.spectrum[k * c.lines + smaller(line0 + row, lines - 1)];
         const T h = c.weights == nullptr ? T(1) : c.weights[k];
         return {h * z.re, h * z.im};
     };
     const auto right = [&](int64_t k, int column) -> Pair<T> {
-        const int64_t point = point0 + column;
-        return point >= 0 ? c.basis[point * c.modes + k] : Pair<T>{0, 0};
+        return c.basis[larger<int64_t>(0, point0 + column) * c.modes + k];
     };
     const auto finish = [&](int64_t at, T value, bool prescribed) {
         if (layer && c.field != nullptr) {
@@ -224,17 +227,12 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_synthesis_ke
             second = even + odd;
         });
         const auto matrix = [&](int64_t i, int row) -> Pair<T> {
-            const int64_t line = line0 + row;
-            const T s = line < lines
-                            ? c.skip.data[line % c.channels * c.skip.row + i * c.skip.column]
-                            : T(0);
+            const int64_t channel = smaller(line0 + row, lines - 1) - item * c.channels;
+            const T s = c.skip.data[channel * c.skip.row + i * c.skip.column];
             return {s, s};
         };
         const auto points = [&](int64_t i, int column) -> Pair<T> {
-            const int64_t point = point0 + column;
-            if (point < 0) {
-                return {0, 0};
-            }
+            const int64_t point = larger<int64_t>(0, point0 + column);
             const auto x = field_of<stored>(c.x, c.storage) + (item * c.in + i) * c.n;
             return {x[fold.up + point], x[fold.down - point]};
         };

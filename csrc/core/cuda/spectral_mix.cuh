@@ -49,19 +49,10 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_mix_kernel(M
     const int64_t row0 = place / tiles.across % tiles.down * MixCut::tile_rows;
     const int64_t column0 = place % tiles.across * columns;
     const auto left = [&](int64_t i, int row) -> Pair<T> {
-        if (row0 + row >= c.batch) {
-            return {0, 0};
-        }
-        const int64_t at = (mode * c.batch + row0 + row) * c.in + i;
-        const Pair<T> z = c.input[at];
-        if (c.input_out != nullptr && column0 == 0) {
-            c.input_out[at] = z;
-        }
-        return z;
+        return c.input[(mode * c.batch + smaller(row0 + row, c.batch - 1)) * c.in + i];
     };
     const auto right = [&](int64_t i, int column) -> Pair<T> {
-        const int64_t o = column0 + column;
-        return o < c.out ? c.weight[(mode * c.in + i) * c.out + o] : Pair<T>{0, 0};
+        return c.weight[(mode * c.in + i) * c.out + smaller(column0 + column, c.out - 1)];
     };
     const auto store = [&](int row, int column, T re, T im) {
         if (row0 + row < c.batch && column0 + column < c.out) {
@@ -70,6 +61,13 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_mix_kernel(M
     };
     T* memory = reinterpret_cast<T*>(shared_memory());
     pair_product<Form::plain, MixCut>(memory, 0, c.in, left, right, store);
+    if (c.input_out != nullptr && column0 == 0) {
+        const int64_t first = (mode * c.batch + row0) * c.in;
+        const int64_t count = smaller<int64_t>(MixCut::tile_rows, c.batch - row0) * c.in;
+        for (int64_t e = threadIdx.x; e < count; e += blockDim.x) {
+            c.input_out[first + e] = c.input[first + e];
+        }
+    }
 }
 
 /// Gradient of the input, upstream W^H, tile `tile` of all.
@@ -80,12 +78,10 @@ __device__ void pull_through_weight(const MixCall<T>& c, int64_t tile, int colum
     const int64_t row0 = tile / tiles.across % tiles.down * PullCut::tile_rows;
     const int64_t column0 = tile % tiles.across * columns;
     const auto left = [&](int64_t o, int row) -> Pair<T> {
-        const bool exists = row0 + row < c.batch;
-        return exists ? c.upstream[(mode * c.batch + row0 + row) * c.out + o] : Pair<T>{0, 0};
+        return c.upstream[(mode * c.batch + smaller(row0 + row, c.batch - 1)) * c.out + o];
     };
     const auto right = [&](int64_t o, int column) -> Pair<T> {
-        const int64_t i = column0 + column;
-        return i < c.in ? c.weight[(mode * c.in + i) * c.out + o] : Pair<T>{0, 0};
+        return c.weight[(mode * c.in + smaller(column0 + column, c.in - 1)) * c.out + o];
     };
     const auto store = [&](int row, int column, T re, T im) {
         if (row0 + row < c.batch && column0 + column < c.in) {
@@ -104,20 +100,16 @@ __device__ void weigh(const MixCall<T>& c, int64_t tile, int columns) {
     const int64_t row0 = tile / tiles.across % tiles.down * WeighCut::tile_rows;
     const int64_t column0 = tile % tiles.across * columns;
     const auto left = [&](int64_t b, int row) -> Pair<T> {
-        const int64_t i = row0 + row;
-        if (i >= c.in) {
-            return {0, 0};
-        }
-        return b < c.batch ? c.input[(mode * c.batch + b) * c.in + i]
-                           : c.more_input[(mode * c.more_rows + b - c.batch) * c.in + i];
+        const int64_t i = smaller(row0 + row, c.in - 1);
+        const bool own = b < c.batch;
+        const int64_t at = own ? mode * c.batch + b : mode * c.more_rows + b - c.batch;
+        return own ? c.input[at * c.in + i] : c.more_input[at * c.in + i];
     };
     const auto right = [&](int64_t b, int column) -> Pair<T> {
-        const int64_t o = column0 + column;
-        if (o >= c.out) {
-            return {0, 0};
-        }
-        return b < c.batch ? c.upstream[(mode * c.batch + b) * c.out + o]
-                           : c.more_upstream[(mode * c.more_rows + b - c.batch) * c.out + o];
+        const int64_t o = smaller(column0 + column, c.out - 1);
+        const bool own = b < c.batch;
+        const int64_t at = own ? mode * c.batch + b : mode * c.more_rows + b - c.batch;
+        return own ? c.upstream[at * c.out + o] : c.more_upstream[at * c.out + o];
     };
     const auto store = [&](int row, int column, T re, T im) {
         if (row0 + row < c.in && column0 + column < c.out) {

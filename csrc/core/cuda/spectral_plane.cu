@@ -35,12 +35,12 @@ Arithmetic plane_arithmetic(const SpectralGrid& grid, const Queue& queue) {
     return transform_arithmetic<T>(products, bytes, larger(Fold(n).points, m), queue.tf32);
 }
 template <typename T>
-Shape analysis_shape(const SpectralGrid& grid, Arithmetic arithmetic) {
+Shape analysis_shape(const SpectralGrid& grid, PlaneInput input, Arithmetic arithmetic) {
     const int least = on_matrix_units(arithmetic) ? matrix_column_threads : 2;
     const int across =
         threads_across(grid.modes[2], least, most_product_threads / AnalysisCut::row_threads);
     return shape_of<T>(
-        grid, across * AnalysisCut::row_threads, product_bytes<AnalysisCut, T>(across, arithmetic)
+        grid, across * AnalysisCut::row_threads, plane_product_bytes<T>(input, across, arithmetic)
     );
 }
 template <typename T>
@@ -126,9 +126,10 @@ PlaneCall<T> plane_call(const Transform& t) {
 template <typename T>
 bool takes_planes(const SpectralGrid& grid, int64_t rows, const Queue& queue) {
     const Arithmetic arithmetic = plane_arithmetic<T>(grid, queue);
-    const std::size_t shared = larger(
-        analysis_shape<T>(grid, arithmetic).shared, synthesis_shape<T>(grid, arithmetic).shared
-    );
+    std::size_t shared = synthesis_shape<T>(grid, arithmetic).shared;
+    for (const PlaneInput input : {PlaneInput::plain, PlaneInput::faces}) {
+        shared = larger(shared, analysis_shape<T>(grid, input, arithmetic).shared);
+    }
     return grid.axes > 1 && rows >= queue.multiprocessors && grid_of(rows).y == 1 &&
            shared <= most_shared();
 }
@@ -151,7 +152,7 @@ void analyse_planes(const Analysis<T>& a, Queue& queue) {
                                       : PlaneInput::plain;
     const Kernel<T> kernel = a.grid.axes == 3 ? analysis_kernel<T, true>(arithmetic, input)
                                               : analysis_kernel<T, false>(arithmetic, input);
-    const Shape shape = analysis_shape<T>(a.grid, arithmetic);
+    const Shape shape = analysis_shape<T>(a.grid, input, arithmetic);
     queue.run(kernel, a.rows, shape.threads, shape.shared, c);
 }
 

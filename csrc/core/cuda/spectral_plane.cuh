@@ -19,7 +19,7 @@
 #pragma once
 
 #include "plane_ends.cuh"
-#include "spectral_lines.cuh"
+#include "spectral_stream.cuh"
 #include "tickets.cuh"
 
 namespace physcon::cuda {
@@ -191,13 +191,36 @@ enum class PlaneInput {
     stored_faces,
 };
 
+/// Whether the points of the last axis arrive while others are multiplied.
+template <typename T>
+constexpr bool streams(PlaneInput input) {
+    return sizeof(T) == 4 && (input == PlaneInput::plain || input == PlaneInput::stored);
+}
+/// Where a field begins, as arguments of kernels say it.
+template <typename T>
+__device__ inline const T* address_of(const T* field) {
+    return field;
+}
+template <typename T>
+__device__ inline const T* address_of(const StoredField& field) {
+    return reinterpret_cast<const T*>(field.data());
+}
+/// Bytes of shared memory for the product of an analysis.
+template <typename T>
+__host__ __device__ constexpr std::size_t plane_product_bytes(
+    PlaneInput input, int across, Arithmetic arithmetic
+) {
+    return streams<T>(input) ? stream_bytes(across)
+                             : product_bytes<AnalysisCut, T>(across, arithmetic);
+}
+
 template <typename T, bool volume, PlaneInput input, Arithmetic arithmetic>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analysis_kernel(
     PlaneCall<T> c
 ) {
     const int across = static_cast<int>(blockDim.x) / AnalysisCut::row_threads;
     const int columns = across * thread_columns;
-    const PlaneMemory<T> memory(c.grid, product_bytes<AnalysisCut, T>(across, arithmetic));
+    const PlaneMemory<T> memory(c.grid, plane_product_bytes<T>(input, across, arithmetic));
     const int64_t row = blockIdx.x, rows = c.grid.size[1], n = c.grid.size[2];
     const int64_t modes = c.grid.modes[2], lines = c.grid.modes[1] * modes;
     if (row == 0) {
@@ -215,45 +238,54 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_analys
     for (int64_t plane = 0; plane < c.grid.size[0]; ++plane) {
         for (int64_t i0 = 0; i0 < rows; i0 += AnalysisCut::tile_rows) {
             for (int64_t k0 = 0; k0 < modes; k0 += columns) {
-                const auto left = [&](int64_t q, int i) -> Pair<T> {
-                    if (i0 + i >= rows) {
-                        return {0, 0};
-                    }
-                    const int64_t ends[2] = {fold.up + q, fold.down - q};
-                    const bool both = ends[0] != ends[1];
-                    T up, down = 0;
-                    if constexpr (faces) {
-                        up = 0;
-#pragma unroll 1  // one copy of the rules in registers
-                        for (int side = 0; side < (both ? 2 : 1); ++side) {
-                            const int64_t point = side == 0 ? ends[0] : ends[1];
-                            const T value =
-                                before_faces(c.grid.size, c.rule, in, plane, i0 + i, point);
-                            up = side == 0 ? value : up;
-                            down = side == 0 ? down : value;
-                        }
-                    } else {
-                        const auto x = in + (plane * rows + i0 + i) * n;
-                        up = x[ends[0]];
-                        down = both ? static_cast<T>(x[ends[1]]) : T(0);
-                    }
-                    if (!both) {
-                        return {up, 0};
-                    }
-                    return {up + down, up - down};
-                };
-                const auto right = [&](int64_t q, int column) -> Pair<T> {
-                    const int64_t k = k0 + column;
-                    return k < modes ? c.basis[2][q * modes + k] : Pair<T>{0, 0};
-                };
                 const auto store = [&](int i, int column, T re, T im) {
                     if (i0 + i < rows && k0 + column < modes) {
                         memory.panel[(i0 + i) * modes + k0 + column] = {re, im};
                     }
                 };
-                pair_product<Form::folded_analysis, AnalysisCut, arithmetic>(
-                    memory.product, 0, fold.points, left, right, store
-                );
+                if constexpr (streams<T>(input)) {
+                    const auto first = in + plane * rows * n;
+                    AnalysisCall<T> call;
+                    call.in = address_of<T>(first);
+                    call.storage = c.storage;
+                    call.basis = c.basis[2];
+                    call.lines = rows;
+                    call.n = n;
+                    call.modes = modes;
+                    __syncthreads();  // the memory is free
+                    stream_product<arithmetic, stored>(
+                        memory.product, call, {i0, k0, 0, fold.points, columns}, store
+                    );
+                } else {
+                    const auto left = [&](int64_t q, int i) -> Pair<T> {
+                        const int64_t line = smaller(i0 + i, rows - 1);
+                        const int64_t ends[2] = {fold.up + q, fold.down - q};
+                        const bool both = ends[0] != ends[1];
+                        T up, down = 0;
+                        if constexpr (faces) {
+                            up = 0;
+#pragma unroll 1  // one copy of the rules in registers
+                            for (int side = 0; side < (both ? 2 : 1); ++side) {
+                                const int64_t point = side == 0 ? ends[0] : ends[1];
+                                const T value =
+                                    before_faces(c.grid.size, c.rule, in, plane, line, point);
+                                up = side == 0 ? value : up;
+                                down = side == 0 ? down : value;
+                            }
+                        } else {
+                            const T* x = in + (plane * rows + line) * n;
+                            up = x[ends[0]];
+                            down = x[ends[1]];
+                        }
+                        return {both ? up + down : up, both ? up - down : T(0)};
+                    };
+                    const auto right = [&](int64_t q, int column) -> Pair<T> {
+                        return c.basis[2][q * modes + smaller(k0 + column, modes - 1)];
+                    };
+                    pair_product<Form::folded_analysis, AnalysisCut, arithmetic>(
+                        memory.product, 0, fold.points, left, right, store
+                    );
+                }
             }
         }
         analyse_panel(
@@ -329,11 +361,10 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_plane_synthe
         for (int64_t i0 = 0; i0 < rows; i0 += SynthesisCut::tile_rows) {
             for (int64_t q0 = 0; q0 < fold.points; q0 += columns) {
                 const auto left = [&](int64_t k, int i) -> Pair<T> {
-                    return i0 + i < rows ? memory.panel[(i0 + i) * modes + k] : Pair<T>{0, 0};
+                    return memory.panel[smaller(i0 + i, rows - 1) * modes + k];
                 };
                 const auto right = [&](int64_t k, int column) -> Pair<T> {
-                    const int64_t q = q0 + column;
-                    return q < fold.points ? c.basis[2][q * modes + k] : Pair<T>{0, 0};
+                    return c.basis[2][smaller(q0 + column, fold.points - 1) * modes + k];
                 };
                 const auto store = [&](int i, int column, T even, T odd) {
                     const int64_t q = q0 + column;

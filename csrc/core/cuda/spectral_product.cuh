@@ -251,12 +251,40 @@ __device__ inline int fetch_batches(int e, int entries, const Get& get, const Pu
 }
 
 /// put(e, get(e)) for the entries below `entries`, shared by the threads of a block.
-template <typename Get, typename Put>
+template <int batch = 8, typename Get, typename Put>
 __device__ inline void fetch_together(int entries, const Get& get, const Put& put) {
     int e = static_cast<int>(threadIdx.x);
-    e = fetch_batches<8>(e, entries, get, put);
+    e = fetch_batches<batch>(e, entries, get, put);
     e = fetch_batches<2>(e, entries, get, put);
     fetch_batches<1>(e, entries, get, put);
+}
+
+/// put(step, at, number(step, at)) for `count` steps of `width` numbers, a power of two. `along`:
+/// the numbers of a step lie side by side in memory, else those of eight steps are read side by
+/// side. The matrix units take 16 steps or none: those past the end are zero.
+///
+/// A thread waits for a load that it reads within a branch before it asks for the next, so numbers
+/// that do not exist are not skipped here: nothing is done with them, and others stand in.
+template <bool matrix, bool along, typename T, typename Number, typename Put>
+__device__ inline void fetch_tile(int count, int width, const Number& number, const Put& put) {
+    constexpr int octet = 8, unit = matrix ? matrix_group : along ? 1 : octet;
+    const int entries = (count + unit - 1) / unit * unit * width;
+    int bits = 0;
+    while (1 << bits < width) {
+        ++bits;
+    }
+    const auto step_of = [&](int e) {
+        return along ? e >> bits : (e / octet >> bits) * octet + e % octet;
+    };
+    const auto place_of = [&](int e) { return (along ? e : e / octet) & (width - 1); };
+    const auto get = [&](int e) -> Pair<T> {
+        const int step = step_of(e);
+        const Pair<T> z = number(smaller(step, count - 1), place_of(e));
+        return !matrix || step < count ? z : Pair<T>{0, 0};
+    };
+    const auto store = [&](int e, const Pair<T>& z) { put(step_of(e), place_of(e), z); };
+    // Double precision has no registers for more.
+    fetch_together<sizeof(T) == 4 ? 8 : 2>(entries, get, store);
 }
 
 /// Adds the steps [begin, end) of left(step, row) times right(step, column). Operands are fetched
@@ -280,7 +308,6 @@ __device__ void add_product(
     static_assert(C::rows == Cut_::rows && C::row_threads == Cut_::row_threads);
     constexpr bool matrix = on_matrix_units(arithmetic);
     constexpr int steps = product_steps<T>, pitch = left_pitch<C>(arithmetic);
-    constexpr int octet = 8;  // steps that are fetched side by side
     const int threads = static_cast<int>(blockDim.x), thread = static_cast<int>(threadIdx.x);
     const int column_threads = threads / C::row_threads;
     const int columns = column_threads * thread_columns;
@@ -296,29 +323,28 @@ __device__ void add_product(
     for (int64_t start = begin; start < end; start += steps) {
         const int count = static_cast<int>(smaller<int64_t>(steps, end - start));
         __syncthreads();  // the previous tiles have been used
-        // The matrix units take 16 steps or none: those past the end are zero.
-        for (int e = thread; e < steps * C::tile_rows; e += threads) {
-            const int row = C::left_along_rows ? e % C::tile_rows : e / octet % C::tile_rows;
-            const int step = C::left_along_rows ? e / C::tile_rows
-                                                : e / (octet * C::tile_rows) * octet + e % octet;
-            if (matrix || step < count) {
-                const Pair<T> z = step < count ? left(start + step, row) : Pair<T>{0, 0};
+        fetch_tile<matrix, C::left_along_rows, T>(
+            count,
+            C::tile_rows,
+            [&](int step, int row) { return left(start + step, row); },
+            [&](int step, int row, const Pair<T>& z) {
                 a[step * pitch + row] = z.re;
                 b[step * pitch + row] = z.im;
             }
-        }
-        for (int e = thread; e < steps * columns; e += threads) {
-            const int column = C::right_along_columns ? e % columns : e / octet % columns;
-            const int step =
-                C::right_along_columns ? e / columns : e / (octet * columns) * octet + e % octet;
-            if constexpr (matrix) {
-                const Pair<T> z = step < count ? right(start + step, column) : Pair<T>{0, 0};
-                c[step * basis_pitch + column] = z.re;
-                s[step * basis_pitch + column] = z.im;
-            } else if (step < count) {
-                basis[step * basis_pitch + column] = right(start + step, column);
+        );
+        fetch_tile<matrix, C::right_along_columns, T>(
+            count,
+            columns,
+            [&](int step, int column) { return right(start + step, column); },
+            [&](int step, int column, const Pair<T>& z) {
+                if constexpr (matrix) {
+                    c[step * basis_pitch + column] = z.re;
+                    s[step * basis_pitch + column] = z.im;
+                } else {
+                    basis[step * basis_pitch + column] = z;
+                }
             }
-        }
+        );
         __syncthreads();
         if constexpr (matrix) {
 #pragma unroll 1

@@ -183,6 +183,38 @@ __device__ void add_stage(
     }
 }
 
+/// Calls store(row, column, first, second) for every entry of a tile. The memory is free before.
+template <Arithmetic arithmetic, bool stored, typename Store>
+__device__ void stream_product(
+    float* memory, const AnalysisCall<float>& c, const StreamTile& tile, const Store& store
+) {
+    constexpr bool aside = !on_matrix_units(arithmetic);
+    Sums<AnalysisCut, float, arithmetic> sums, parts;
+    int terms = 0;
+    int64_t stage = 0;
+    const auto place = [&](int64_t i) {
+        return Stage(memory + i % 2 * Stage::numbers(tile.columns));
+    };
+    fetch<arithmetic, stored>(c, tile, tile.begin, place(0));
+    for (int64_t first = tile.begin; first < tile.end; first += stage_points, ++stage) {
+        wait_for_copies();
+        __syncthreads();  // this stage is there, and the one before has been used
+        if (first + stage_points < tile.end) {
+            fetch<arithmetic, stored>(c, tile, first + stage_points, place(stage + 1));
+        }
+        add_stage<arithmetic>(place(stage), tile.columns, aside ? parts : sums);
+        terms += stage_points;
+        if (aside && terms >= most_terms) {
+            terms = 0;
+            sums.take(parts);
+        }
+    }
+    if (aside) {
+        sums.take(parts);
+    }
+    sums.each(store);
+}
+
 template <Arithmetic arithmetic, bool stored>
 __global__ void __launch_bounds__(most_product_threads, 1) spectral_stream_kernel(
     AnalysisCall<float> c
@@ -198,47 +230,17 @@ __global__ void __launch_bounds__(most_product_threads, 1) spectral_stream_kerne
         smaller(fold.points, (split + 1) * c.run),
         columns
     };
-    auto* memory = reinterpret_cast<float*>(shared_memory());
-    constexpr bool aside = !on_matrix_units(arithmetic);
-    Sums<AnalysisCut, float, arithmetic> sums, parts;
-    int terms = 0;
-    int64_t stage = 0;
-    const auto place = [&](int64_t i) { return Stage(memory + i % 2 * Stage::numbers(columns)); };
-    fetch<arithmetic, stored>(c, tile, tile.begin, place(0));
-    for (int64_t first = tile.begin; first < tile.end; first += stage_points, ++stage) {
-        wait_for_copies();
-        __syncthreads();  // this stage is there, and the one before has been used
-        if (first + stage_points < tile.end) {
-            fetch<arithmetic, stored>(c, tile, first + stage_points, place(stage + 1));
-        }
-        add_stage<arithmetic>(place(stage), columns, aside ? parts : sums);
-        terms += stage_points;
-        if (aside && terms >= most_terms) {
-            terms = 0;
-            sums.take(parts);
-        }
-    }
-    if (aside) {
-        sums.take(parts);
-    }
-    sums.each([&](int row, int column, float first, float second) {
+    const auto store = [&](int row, int column, float first, float second) {
         const int64_t line = tile.line0 + row, k = tile.mode0 + column;
         if (line < c.lines && k < c.modes) {
             const float h = c.weights == nullptr ? 1.f : c.weights[k];
             c.out[(split * c.modes + k) * c.lines + line] = {h * first, h * second};
         }
-    });
-    if (c.face_gradient == nullptr || mode_tile != 0 || split != 0) {
-        return;
-    }
-    for (int row = static_cast<int>(threadIdx.x); row < AnalysisCut::tile_rows;
-         row += static_cast<int>(blockDim.x)) {
-        const int64_t line = tile.line0 + row;
-        if (line < c.lines) {
-            const auto in = field_of<stored>(c.in, c.storage);
-            c.face_gradient[2 * line] = in[line * c.n];
-            c.face_gradient[2 * line + 1] = in[(line + 1) * c.n - 1];
-        }
+    };
+    auto* memory = reinterpret_cast<float*>(shared_memory());
+    stream_product<arithmetic, stored>(memory, c, tile, store);
+    if (mode_tile == 0 && split == 0) {
+        store_ends<stored>(c, tile.line0);
     }
 }
 
