@@ -200,7 +200,9 @@ def run_encoded(program: Path, calls: Sequence[Encoded]) -> list[Answer]:
         check=False,
     )
     if done.returncode:
-        raise Failure(done.stderr.decode(errors="replace")[-4000:])
+        report = done.stderr.decode(errors="replace")
+        # The first lines say what was found; names of nested lambdas may fill all of the last.
+        raise Failure(report if len(report) <= 8000 else f"{report[:4000]} ... {report[-4000:]}")
     answers, at = [], 0
     for _, outputs in calls:
         barriers, named, length = struct.unpack_from("<3q", done.stdout, at)
