@@ -587,17 +587,6 @@ def test_a_panel_that_is_read_too_early_is_found(fibers: Path) -> None:
         check(program, [call.seeded(seed) for seed in range(3)])
 
 
-def test_a_stage_of_a_plane_that_is_filled_too_early_is_found(fibers: Path) -> None:
-    """The barrier before the second tile of wavenumbers, after one and five stages of the first."""
-    (call, _) = convolution(
-        (100, 136), (2, 66), None, torch.float32, batch=(), channels=(1, 1), multiprocessors=WHOLE
-    )
-    check(fibers, [call])
-    (whole,) = spectral.run(fibers, [call])
-    spectra = [spectral.run(fibers, [call.seeded(seed, 6)])[0].outputs[1] for seed in range(3)]
-    assert any(not torch.equal(s, whole.outputs[1]) for s in spectra)
-
-
 @pytest.mark.parametrize("skip", [0, 1, 2, 3])
 def test_a_missing_barrier_is_a_race(threads: Path, skip: int) -> None:
     """The barriers of the product: tile used, tile filled; the first has nothing before it."""
