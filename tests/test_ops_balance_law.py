@@ -302,7 +302,7 @@ def test_bad_calls_of_the_raw_op_raise() -> None:
     with pytest.raises(ValueError, match="expected arguments without gradients"):
         ops.balance_law(**{**arguments, "state": arguments["state"].clone().requires_grad_()})
     for name, value, message in [
-        ("state", arguments["state"].float(), "expected state to be float64 of shape"),
+        ("state", arguments["state"].long(), "expected state to be float64 of shape"),
         ("state", arguments["state"][..., :3], "with n >= 4"),
         ("dt", arguments["dt"][:2], r"expected dt to be float64 of shape \(3\)"),
         ("steps", arguments["steps"].int(), r"expected steps to be int64 of shape \(3,\)"),

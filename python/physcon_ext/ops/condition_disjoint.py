@@ -81,7 +81,7 @@ def condition_disjoint(
     for name, index in (("order", order), ("offsets", offsets)):
         if not isinstance(index, Tensor) or index.dtype != torch.int64 or index.ndim != 1:
             raise TypeError(f"{_NAME}: expected {name} to be an int64 tensor with one axis")
-        if index.device != mean.device:
+        if index.device != mean.device and not mean.is_meta:  # shapes alone ask for no indices
             raise ValueError(
                 f"{_NAME}: expected {name} and mean to be on the same device, "
                 f"got {index.device} and {mean.device}"
