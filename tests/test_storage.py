@@ -30,6 +30,7 @@ from op_suite import (
 )
 from physcon_ext import ops
 from physcon_ext.ops import EdgeTable, Method, _cuda
+from physcon_ext.ops._storage import stored
 from test_fv_cavity import random_flow
 from test_ops_assign_faces import problem as face_problem
 from test_ops_balance_law import problem as flow_problem
@@ -224,6 +225,29 @@ def test_shapes_and_dtypes_are_known_without_numbers(op: Op) -> None:
         found = fields(op.call(**fake))
     for name, value in expected.items():
         assert (found[name].shape, found[name].dtype) == (value.shape, value.dtype), name
+
+
+def test_a_kernel_is_asked_by_names_and_in_eager_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    given: list[torch.dtype] = []
+
+    def by_kernel(**arguments: Any) -> bool:
+        asked.append(arguments)
+        return True
+
+    @stored("physcon::f", by_kernel, field=True)
+    def function(x: Tensor, weight: Tensor, scale: float = 1.0, *, period: float = 2.0) -> Tensor:
+        given[:] = [x.dtype, weight.dtype]
+        return x
+
+    with FakeTensorMode():
+        x, weight = (torch.empty(3, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+        assert function(x, weight=weight, period=5.0).dtype == torch.bfloat16
+        assert asked == [{"x": x, "weight": weight, "period": 5.0}]
+        assert given == [torch.bfloat16, torch.float32]
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+        assert function(x, weight).dtype == torch.bfloat16
+    assert len(asked) == 1 and given == [torch.float32] * 2
 
 
 @pytest.mark.parametrize("name", ["condition_diagonal", "spectral_conv"])

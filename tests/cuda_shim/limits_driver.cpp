@@ -99,6 +99,22 @@ void run_banded(
 ) {
     tell(name, bytes(a, device) < std::size_t{2} << 30 ? call(a, device, somewhere<void>()) : "?");
 }
+void banded_update(const char* name, int64_t items, int64_t n) {
+    run_banded<BandedArgs<float>>(
+        name,
+        banded<BandedArgs<float>>(items, n),
+        condition_banded_workspace<float>,
+        condition_banded<float>
+    );
+}
+void banded_adjoint(const char* name, int64_t items, int64_t n) {
+    run_banded<BandedBackwardArgs<float>>(
+        name,
+        banded<BandedBackwardArgs<float>>(items, n),
+        condition_banded_backward_workspace<float>,
+        condition_banded_backward<float>
+    );
+}
 
 SpectralGrid grid(int axes, int64_t size, int64_t modes) {
     SpectralGrid g;
@@ -211,18 +227,8 @@ int main() {
         "disjoint_backward",
         condition_disjoint_backward(disjoint<DisjointBackwardArgs<float>>(many, 9000, 4), device)
     );
-    run_banded<BandedArgs<float>>(
-        "banded",
-        banded<BandedArgs<float>>(many, 3),
-        condition_banded_workspace<float>,
-        condition_banded<float>
-    );
-    run_banded<BandedBackwardArgs<float>>(
-        "banded_backward",
-        banded<BandedBackwardArgs<float>>(many, 3),
-        condition_banded_backward_workspace<float>,
-        condition_banded_backward<float>
-    );
+    banded_update("banded", many, 3);
+    banded_adjoint("banded_backward", many, 3);
     BandedProductArgs<float> product = banded<BandedProductArgs<float>>(many, 3);
     product.count = 5;
     run_banded<BandedProductArgs<float>>(
@@ -251,12 +257,7 @@ int main() {
     tell(
         "empty", condition_disjoint_backward(disjoint<DisjointBackwardArgs<float>>(0, 9, 2), device)
     );
-    run_banded<BandedArgs<float>>(
-        "empty",
-        banded<BandedArgs<float>>(0, 9),
-        condition_banded_workspace<float>,
-        condition_banded<float>
-    );
+    banded_update("empty", 0, 9);
     law.batch = flow.batch = 0;
     tell("empty", balance_law(law, 1, device, somewhere<void>()));
     tell("empty", cavity(flow, device, somewhere<void>()));
@@ -273,12 +274,7 @@ int main() {
         }
         adjoint("small_shared", 7, 300, rank, false);
     }
-    run_banded<BandedBackwardArgs<float>>(
-        "small_shared",
-        banded<BandedBackwardArgs<float>>(7, 3000),
-        condition_banded_backward_workspace<float>,
-        condition_banded_backward<float>
-    );
+    banded_adjoint("small_shared", 7, 3000);
     law.batch = flow.batch = 7;
     for (const int64_t n : {64, 78, 80, 100, 128}) {
         flow.n = n;

@@ -12,6 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from physcon_ext.ops._autograd import transformed
+
 
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 # Raw ops whose CUDA kernels read and write 16-bit fields themselves.
@@ -46,8 +48,9 @@ def stored(
 
     Args:
         op: Name for the message.
-        by_kernel: Whether a call with these arguments has a CUDA kernel that reads and writes the
-            storage type itself, with the same bits; it then gets the arguments as they are.
+        by_kernel: Whether a call with these arguments, given by name, has a CUDA kernel that reads
+            and writes the storage type itself, with the same bits; it then gets them as they are.
+            Transforms and the compiler see the casts in any case.
         field: The kernel does so with the first argument and takes the others in float32.
         always: Do so inside ``torch.autocast`` too, whose rules the function does not follow.
         computed: What the function computes in, float32 or float64.
@@ -59,7 +62,8 @@ def stored(
     stores = (*LOW_PRECISION, *{torch.float32} - {computed})
 
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
-        name = next(iter(inspect.signature(function).parameters))
+        signature = inspect.signature(function)
+        name = next(iter(signature.parameters))
 
         @functools.wraps(function)
         def call(*arguments: _P.args, **named: _P.kwargs) -> _R:
@@ -69,7 +73,10 @@ def stored(
                 return function(*arguments, **named)
             if not always and autocast(first):
                 return function(*arguments, **named)
-            kept = by_kernel is not None and first.is_cuda and by_kernel(*arguments, **named)
+            kept = False
+            if by_kernel is not None and first.is_cuda:
+                eager = not (torch.compiler.is_compiling() or transformed())
+                kept = eager and by_kernel(**signature.bind(*arguments, **named).arguments)
             if kept and not field:
                 return function(*arguments, **named)
 

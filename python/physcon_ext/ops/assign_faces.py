@@ -24,10 +24,10 @@ _BACKWARD_OP = torch.ops.physcon.assign_faces_backward.default
 Tensors = tuple[Tensor, ...]
 
 
-def _by_kernel(u: Tensor, *_: Any, **__: Any) -> bool:
-    if torch.compiler.is_compiling() or transformed() or autocast(u):
-        return False
-    return all(_cuda.has_kernel(op, u, 0) for op in ("assign_faces", "assign_faces_backward"))
+def _by_kernel(u: Tensor, **_: Any) -> bool:
+    return not autocast(u) and all(
+        _cuda.has_kernel(op, u, 0) for op in ("assign_faces", "assign_faces_backward")
+    )
 
 
 @stored(_NAME, _by_kernel, always=True, field=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,13 +34,15 @@ _MOST_FUSED_WIDTH = 16  # as in spectral_lines.cuh
 
 def fields_by_kernel(
     op: str,
+    *,
     x: Tensor,
     weight: Tensor,
-    period: float | Sequence[float] | None,
-    stencils: Sequence[Tensor | None] | None,
+    period: float | Sequence[float] | None = None,
+    stencils: Sequence[Tensor | None] | None = None,
+    **_: Any,
 ) -> bool:
     """As `keeps_storage`, with face rules: those of a line are assigned by its last pass."""
-    if not keeps_storage(op, x, weight, period):
+    if not keeps_storage(op, x=x, weight=weight, period=period):
         return False
     if weight.ndim > 4:
         return True
@@ -47,19 +50,7 @@ def fields_by_kernel(
     return all(width <= min(_MOST_FUSED_WIDTH, x.shape[-1] // 2) for width in widths)
 
 
-def _by_kernel(
-    x: Tensor,
-    weight: Tensor,
-    gains: Sequence[Tensor | None],
-    *,
-    period: float | Sequence[float] | None = None,
-    values: Sequence[Tensor | None] | None = None,
-    stencils: Sequence[Tensor | None] | None = None,
-) -> bool:
-    return fields_by_kernel(_NAME, x, weight, period, stencils)
-
-
-@stored(_NAME, _by_kernel, field=True)
+@stored(_NAME, functools.partial(fields_by_kernel, _NAME), field=True)
 def boundary_spectral_conv(
     x: Tensor,
     weight: Tensor,
@@ -221,9 +212,9 @@ def _gradients(ctx: Any, grad: Tensor) -> list[Tensor | None]:
     spectrum, shifts, weight, *rest = ctx.saved_tensors
     gains, values, stencils = rest[:3], rest[3:6], rest[6:9]
     call = correction_of(ctx.size, weight, gains, ctx.period)
-    grad = grad.to(weight.dtype)
+    dtype = weight.dtype
     x_grad, weight_grad, gain_grads, value_grads = call.adjoint(
-        grad.to(weight.dtype),
+        grad.to(dtype),
         as_complex(spectrum),
         call.kept_lines(shifts),
         weight,
@@ -231,7 +222,6 @@ def _gradients(ctx: Any, grad: Tensor) -> list[Tensor | None]:
         values,
         stencils,
     )
-    dtype = weight.dtype
     return [
         x_grad.to(ctx.input[1]),
         weight_grad.to(dtype),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -30,20 +31,7 @@ Tensors = tuple[Tensor, ...]
 _GAINS, _VALUES, _STENCILS, _PERIOD = slice(4, 7), slice(7, 10), slice(10, 13), 13
 
 
-def _by_kernel(
-    x: Tensor,
-    weight: Tensor,
-    skip: Tensor | None = None,
-    bias: Tensor | None = None,
-    *,
-    period: float | Sequence[float] | None = None,
-    stencils: Sequence[Tensor | None] | None = None,
-    **_: Any,
-) -> bool:
-    return fields_by_kernel(_NAME, x, weight, period, stencils)
-
-
-@stored(_NAME, _by_kernel, field=True)
+@stored(_NAME, functools.partial(fields_by_kernel, _NAME), field=True)
 def fno_block(
     x: Tensor,
     weight: Tensor,

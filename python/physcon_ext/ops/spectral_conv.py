@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,22 +27,18 @@ Pair = tuple[Tensor, Tensor]
 
 
 def keeps_storage(
-    op: str, x: Tensor, weight: Tensor, period: float | Sequence[float] | None
+    op: str, *, x: Tensor, weight: Tensor, period: float | Sequence[float] | None = None
 ) -> bool:
     """Whether the kernels of a convolution read and write x and y in their 16 bits."""
-    if torch.compiler.is_compiling() or transformed() or not isinstance(weight, Tensor):
+    if not isinstance(weight, Tensor) or weight.device != x.device:
         return False
-    if weight.dtype not in (x.dtype, torch.float32) or weight.device != x.device:
+    if weight.dtype not in (x.dtype, torch.float32):
         return False
     periods = check_spectral(op, x, weight, period)
     return _cuda.runs_on_fields(op.removeprefix("physcon::"), x, weight, periods)
 
 
-def _by_kernel(x: Tensor, weight: Tensor, *, period: float | Sequence[float] | None = None) -> bool:
-    return keeps_storage(_NAME, x, weight, period)
-
-
-@stored(_NAME, _by_kernel, field=True)
+@stored(_NAME, functools.partial(keeps_storage, _NAME), field=True)
 def spectral_conv(
     x: Tensor, weight: Tensor, *, period: float | Sequence[float] | None = None
 ) -> Tensor:
